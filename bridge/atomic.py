@@ -1,0 +1,43 @@
+"""A file appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkstemp
+
+from .errors import BridgeError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes that name once it is complete and on disk.
+
+    Whatever goes wrong meanwhile, `path` stays as it was and nothing else is left behind.
+    """
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        raise BridgeError(f"{path} is not a regular file. Name another destination.")
+    try:
+        handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise BridgeError(f"{path} cannot be written: {error.strerror}. Name another destination.") from error
+    beside = Path(name)
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.chmod(0o666 & ~_umask())  # mkstemp's files are private
+        beside.replace(path)
+    except OSError as error:
+        raise BridgeError(f"{path} cannot be written: {error.strerror or error}. Name another destination.") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

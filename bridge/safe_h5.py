@@ -1,0 +1,106 @@
+"""Opening HDF5 and reaching its data sets, refusing what no honest weights file has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .errors import BridgeError
+from .source import Array, Stored
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """The file, open for reading; one that HDF5 cannot read, or that breaks off, is refused."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0]
+        raise BridgeError(f"{path} is damaged ({reason}). Get the file again.") from error
+
+
+def child(group: h5py.Group, name: str, path: Path) -> Any:
+    """The member called `name`, reached over hard links only; None where there is none."""
+    node: Any = group
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            raise BridgeError(f"{path} names a weight {name!r}, which points outside its layer.")
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise BridgeError(f"{path}: {name!r} is a link to another place; weights are stored in the file itself.")
+        node = node[part]
+    return node
+
+
+def strings(attributes: h5py.AttributeManager, name: str) -> list[str] | None:
+    """An attribute that lists names, put together where Keras split it; None where there is none."""
+    if name in attributes:
+        return [text(value) for value in np.atleast_1d(attributes[name])]
+    values: list[str] = []
+    part = 0
+    while f"{name}{part}" in attributes:
+        values += [text(value) for value in np.atleast_1d(attributes[f"{name}{part}"])]
+        part += 1
+    return values if part else None
+
+
+def text(value: object) -> str:
+    """A string attribute, whichever of HDF5's two kinds of string it is."""
+    return value.decode("utf8") if isinstance(value, bytes) else str(value)
+
+
+def stored(dataset: h5py.Dataset, path: Path) -> Stored:
+    """A data set as a tensor that is fetched later, from the file's pages where it lies in one piece."""
+    where = f"{path}: {dataset.name}"
+    if dataset.external or dataset.is_virtual:
+        raise BridgeError(f"{where} keeps its numbers in another file; weights are stored in the file itself.")
+    if dataset.shape is None or (dataset.dtype.kind not in "fiu" and not _is_bfloat16(dataset)):
+        raise BridgeError(f"{where} holds {dataset.dtype}, not numbers.")
+    name, shape, dtype = dataset.name, tuple(dataset.shape), dataset.dtype
+    offset = dataset.id.get_offset() if dataset.chunks is None else None
+    if offset is None:
+        if dataset.nbytes and not dataset.id.get_storage_size():
+            raise BridgeError(f"{where} declares {shape} numbers and stores none.")
+        return Stored(shape, str(dtype), lambda: _read(path, name))
+    if offset + dataset.nbytes > path.stat().st_size:
+        raise BridgeError(f"{where} reaches past the end of the file: it is truncated. Get the file again.")
+    if _is_bfloat16(dataset):
+        return Stored(shape, "bfloat16", lambda: widened(_mapped(path, offset, shape, np.dtype("<u2"))))
+    return Stored(shape, dtype.name, lambda: native(_mapped(path, offset, shape, dtype)))
+
+
+def widened(bits: Array) -> Array:
+    """bfloat16 bits as float32, which holds every one of them."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def native(array: Array) -> Array:
+    """The same numbers in this machine's byte order; PyTorch takes no other."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _is_bfloat16(dataset: h5py.Dataset) -> bool:
+    return bool(dataset.dtype == np.dtype("V2"))
+
+
+def _mapped(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    # Copy-on-write: the caller may write to what it gets, the file never changes.
+    return (
+        np.memmap(path, dtype=dtype, mode="c", offset=offset, shape=shape) if 0 not in shape else np.zeros(shape, dtype)
+    )
+
+
+def _read(path: Path, name: str) -> Array:
+    with opened(path) as file:
+        array = file[name][()]
+    return widened(array.view("<u2")) if array.dtype == np.dtype("V2") else native(np.asarray(array))

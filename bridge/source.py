@@ -1,0 +1,96 @@
+"""The one shape every reader gives: {"layer/role": array}, lazy, plus what the file says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .preprocessing import Preprocessing
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor as it lies in a file: its shape and type, and how to get it."""
+
+    shape: Shape
+    dtype: str
+    fetch: Callable[[], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Source(Mapping[str, Array]):
+    """Weights by "layer/role", each fetched when it is asked for.
+
+    `layout` tells whose axes the arrays have: "keras" (channels last, Keras role names) or
+    "torch" (PyTorch's axes and parameter names). `architecture` is the model's JSON where the
+    file holds one; it is data and never becomes an object.
+    """
+
+    stored: Mapping[str, Stored]
+    format: str
+    layout: Literal["keras", "torch"] = "keras"
+    path: Path | None = None
+    keras_version: str | None = None
+    backend: str | None = None
+    architecture: Mapping[str, Any] | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, key: str) -> Array:
+        return self.stored[key].fetch()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.stored
+
+    def __repr__(self) -> str:
+        return f"<Source {self.name}: {self.format}, {len(self)} tensors>"
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return self.path.name if self.path else "the given weights"
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every tensor, without fetching any."""
+        return {key: stored.shape for key, stored in self.stored.items()}
+
+    @property
+    def layers(self) -> dict[str, dict[str, Shape]]:
+        """The layers that have weights, in the model's order, each with its shapes by role."""
+        layers: dict[str, dict[str, Shape]] = {}
+        for key, stored in self.stored.items():
+            layer, role = split(key)
+            layers.setdefault(layer, {})[role] = stored.shape
+        return layers
+
+
+def split(key: str) -> tuple[str, str]:
+    """A key as layer and role: "encoder/conv/kernel" is ("encoder/conv", "kernel")."""
+    layer, _, role = key.rpartition("/")
+    return layer, role
+
+
+def from_arrays(arrays: Mapping[str, Array]) -> Source:
+    """A source of arrays in memory, keyed "layer/role" and laid out as Keras does."""
+    return Source({key: in_memory(array) for key, array in arrays.items()}, format="arrays")
+
+
+def in_memory(array: Array) -> Stored:
+    """A tensor that needs no file."""
+    return Stored(tuple(array.shape), str(array.dtype), lambda: np.asarray(array))

@@ -1,0 +1,134 @@
+"""Image files of every kind: colour, orientation, size, and what cannot be decoded safely."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from torch_convae.data import Request, load_data
+from torch_convae.errors import ConvaeError
+
+Write = Callable[..., Path]
+
+
+def train_images(folder: Path, size: tuple[int, int] | None = None) -> Tensor:
+    """The train images of class a, which the tests write, beside those of b, whose kind is given."""
+    return load_data(Request(str(folder), size=size)).splits["train"].images
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: Write) -> Path:
+    """Two classes below train and test with one plain RGB image each."""
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            picture(tmp_path / split / name / "plain.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix"),
+    [
+        ("L", 50, "png"),
+        ("1", 1, "png"),
+        ("LA", (50, 9), "png"),
+        ("P", 0, "png"),
+        ("RGBA", (50, 60, 70, 9), "png"),
+        ("CMYK", (0, 0, 0, 0), "tif"),
+        ("RGB", (50, 60, 70), "bmp"),
+        ("RGB", (50, 60, 70), "webp"),
+        ("YCbCr", (50, 128, 128), "jpg"),
+    ],
+)
+def test_every_colour_format_becomes_rgb(
+    folder: Path, picture: Write, mode: str, colour: object, suffix: str
+) -> None:
+    path = picture(folder / "train" / "a" / f"other.{suffix}", colour, mode)
+    with Image.open(path) as image:
+        expected = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    assert torch.equal(train_images(folder)[0], expected)
+
+
+def test_a_palette_with_transparency_becomes_rgb_without_a_warning(folder: Path) -> None:
+    image = Image.new("P", (4, 6), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.save(folder / "train" / "a" / "other.png", transparency=bytes([0, 128]))
+    assert train_images(folder)[0, :, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_images_stay_grey_if_all_are(tmp_path: Path, picture: Write) -> None:
+    for name, mode, colour in (("a", "L", 7), ("b", "1", 1)):
+        for index in range(2):
+            picture(tmp_path / name / f"{index}.png", colour, mode)
+    train = load_data(Request(str(tmp_path))).splits["train"]
+    assert train.images.shape == (2, 1, 6, 4)
+    assert train.images[:, 0, 0, 0].tolist() == [7, 255]
+
+
+def test_a_picture_taken_sideways_is_turned_upright(folder: Path) -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0] = 255  # the stored top row is the right column once turned
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(folder / "train" / "a" / "other.png", exif=exif)
+    turned = train_images(folder)[0]
+    assert turned.shape == (3, 6, 4)
+    assert (turned[:, :, 3] == 255).all()
+    assert (turned[:, :, :3] == 0).all()
+
+
+def test_a_size_resizes_with_antialiasing(folder: Path) -> None:
+    stripes = np.zeros((8, 8), np.uint8)
+    stripes[:, ::2] = 200
+    Image.fromarray(stripes).convert("RGB").save(folder / "train" / "a" / "other.png")
+    small = train_images(folder, size=(3, 2))[0].float()
+    assert small.shape == (3, 3, 2)
+    assert (small - 100).abs().max() < 15  # without antialiasing a stripe would be hit or missed
+
+
+@pytest.mark.parametrize("size", [(5, 4), (4, 6)])
+def test_images_of_two_sizes_want_a_size(folder: Path, picture: Write, size: tuple[int, int]) -> None:
+    picture(folder / "train" / "a" / "zebra.png", size=size)
+    with pytest.raises(ConvaeError, match=rf"zebra\.png is {size[0]} x {size[1]} .* is 6 x 4; pass a --size"):
+        train_images(folder)
+    assert train_images(folder, size=(3, 3)).shape == (3, 3, 3, 3)
+
+
+def test_a_truncated_image_is_named(folder: Path) -> None:
+    path = folder / "train" / "a" / "cut.png"
+    Image.effect_noise((64, 64), 90).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ConvaeError, match=r"cut\.png cannot be decoded \(.*\); repair it, or remove it"):
+        train_images(folder, size=(6, 4))
+
+
+@pytest.mark.parametrize("most_pixels", [10, 20])
+def test_a_decompression_bomb_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, most_pixels: int
+) -> None:
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", most_pixels
+    )  # 24 pixels: an error for 10, a warning for 20
+    with pytest.raises(
+        ConvaeError, match=r"plain\.png has more pixels than is safe to decode; make it smaller"
+    ):
+        train_images(folder)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("F", "tif"), ("I", "tif")])
+def test_numbers_wider_than_a_byte_are_refused(folder: Path, picture: Write, mode: str, suffix: str) -> None:
+    picture(folder / "train" / "a" / f"wide.{suffix}", 300, mode)
+    with pytest.raises(
+        ConvaeError, match=rf"wide\.{suffix} has numbers wider than 8 bits .*; save it as 8-bit"
+    ):
+        train_images(folder)
+
+
+def test_a_file_of_several_frames_is_refused(folder: Path) -> None:
+    frames = [Image.new("L", (4, 6), value) for value in (0, 100, 200)]
+    frames[0].save(folder / "train" / "a" / "film.tif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ConvaeError, match=r"film\.tif holds 3 frames; save each as a file of its own"):
+        train_images(folder)

@@ -1,0 +1,6 @@
+"""Convolutional encoders under their Keras names, and training that moves them to a new task."""
+
+from .errors import ConvaeError
+from .models import MODELS, Model, create
+
+__all__ = ["MODELS", "ConvaeError", "Model", "create"]

@@ -1,0 +1,88 @@
+"""A folder of classes: one subfolder of images for each, directly or below `train` and `test`."""
+
+from pathlib import Path
+
+import torch
+
+from torch_convae.data.dataset import DataSet, Split
+from torch_convae.data.folders import image_files, refuse_loose_images, split_folders, subfolders
+from torch_convae.data.image_stack import Form, common_form, stack_images
+from torch_convae.data.memory import refuse_too_large
+from torch_convae.data.request import Request, refuse_void
+from torch_convae.data.selection import balanced, hold_out
+from torch_convae.errors import ConvaeError
+
+Classes = dict[str, list[Path]]
+Labelled = list[tuple[Path, int]]
+
+
+def load_class_folder(folder: Path, request: Request) -> DataSet:
+    """Images (RGB, or grey if all are) with the index of their subfolder's name in sorted order.
+
+    Without `test`, `val` serves as test; without both, a seeded fifth of each class does.
+    """
+    refuse_void(request)
+    splits = _classes_by_split(folder, request.seed)
+    names = tuple(splits["train"])
+    files = {split: _limited(_labelled(classes), request.limit) for split, classes in splits.items()}
+    form = common_form([path for split in files.values() for path, _ in split], request.size)
+    refuse_too_large(folder, sum(map(len, files.values())) * form.byte_count)
+    loaded = {split: _load(labelled, form) for split, labelled in files.items()}
+    return DataSet(folder.resolve().name, "classes", names, loaded)
+
+
+def _classes_by_split(folder: Path, seed: int) -> dict[str, Classes]:
+    folders = split_folders(folder)
+    if "test" in folders:
+        splits = {name: _classes(path) for name, path in folders.items()}
+        _refuse_unequal(folder, splits)
+        return splits
+    return _held_out(_classes(folders.get("train", folder)), folder, seed)
+
+
+def _classes(folder: Path) -> Classes:
+    refuse_loose_images(folder)
+    classes = subfolders(folder)
+    if len(classes) < 2:
+        found = f"only {classes[0].name}" if classes else "none"
+        raise ConvaeError(
+            f"{folder} must hold a folder of images for each of two or more classes; found {found}."
+        )
+    return {path.name: image_files(path) for path in classes}
+
+
+def _refuse_unequal(folder: Path, splits: dict[str, Classes]) -> None:
+    for name, classes in splits.items():
+        for other, theirs in splits.items():
+            missing = sorted(theirs.keys() - classes.keys())
+            if missing:
+                raise ConvaeError(
+                    f"{folder}: class {missing[0]} is in {other} but not in {name}; splits need the same."
+                )
+
+
+def _held_out(classes: Classes, folder: Path, seed: int) -> dict[str, Classes]:
+    """A fifth of each class for test; its name is in the seed, so a new class moves no other's images."""
+    splits: dict[str, Classes] = {"train": {}, "test": {}}
+    for name, paths in classes.items():
+        if len(paths) < 2:
+            raise ConvaeError(
+                f"{folder}: class {name} has one image, and train and test need one each; add images."
+            )
+        train, test = hold_out(len(paths), (seed, name))
+        splits["train"][name] = [paths[index] for index in train]
+        splits["test"][name] = [paths[index] for index in test]
+    return splits
+
+
+def _labelled(classes: Classes) -> Labelled:
+    return [(path, index) for index, paths in enumerate(classes.values()) for path in paths]
+
+
+def _limited(labelled: Labelled, limit: int | None) -> Labelled:
+    return [labelled[position] for position in balanced([index for _, index in labelled], limit)]
+
+
+def _load(labelled: Labelled, form: Form) -> Split:
+    images, _ = stack_images([path for path, _ in labelled], form)
+    return Split(images, torch.tensor([index for _, index in labelled], dtype=torch.int64))

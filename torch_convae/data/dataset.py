@@ -1,0 +1,48 @@
+"""What every reader of data gives: a `DataSet` of splits, whole in memory as bytes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+VOID = 255
+"""The mask value that no loss and no metric counts."""
+
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+MNIST_CLASSES = tuple(str(digit) for digit in range(10))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images uint8 (N, C, H, W), grey or RGB, beside their targets.
+
+    Targets are class indices int64 (N,), or masks of class indices uint8 (N, H, W) with `VOID` for no class.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A named set with its class names in index order; splits are "train", "test" and, where given, "val"."""
+
+    name: str
+    task: Literal["classes", "masks"]
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]

@@ -1,0 +1,85 @@
+"""One image file to pixels, safely: whatever is wrong with it ends in one line that names it."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from torch_convae.errors import ConvaeError
+
+GREY_MODES = ("1", "L")
+RUNS_A_PROGRAM = ("EPS",)  # Pillow hands these to Ghostscript; a folder of images must not start one
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image before it is decoded; width and height as stored, not yet upright."""
+
+    grey: bool
+    width: int
+    height: int
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The Pillow image of a regular file; whatever opening or decoding it raises becomes a `ConvaeError`."""
+    if not path.is_file():
+        raise ConvaeError(f"{path} is no regular file; put an image there, or remove it.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_formats()) as image:
+                yield image
+    except ConvaeError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
+        raise ConvaeError(
+            f"{path} has more pixels than is safe to decode; make it smaller, or remove it."
+        ) from problem
+    except (
+        Exception
+    ) as problem:  # broken files make Pillow raise OSError, SyntaxError, ValueError, struct.error ...
+        reason = " ".join(str(problem).replace(str(path), "file").split())
+        raise ConvaeError(f"{path} cannot be decoded ({reason}); repair it, or remove it.") from problem
+
+
+def read_header(path: Path) -> Header:
+    """Mode and size of an image to train on; several frames and more than 8 bits a channel are refused."""
+    with opened(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a camera's second picture in an MPO is a preview
+            raise ConvaeError(f"{path} holds {frames} frames; save each as a file of its own.")
+        if image.mode == "F" or image.mode.startswith("I"):
+            raise ConvaeError(
+                f"{path} has numbers wider than 8 bits (mode {image.mode}); save it as 8-bit grey or RGB."
+            )
+        return Header(image.mode in GREY_MODES, image.width, image.height)
+
+
+def read_image(path: Path, size: tuple[int, int] | None, grey: bool) -> tuple[Tensor, tuple[int, int]]:
+    """Pixels uint8 (C, H, W), and the file's own (height, width); upright by its EXIF note, without alpha."""
+    with opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        pixels = upright.convert("L") if grey else _rgb(upright)
+        if size is not None:
+            pixels = pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # Pillow's is antialiased
+        array = np.array(pixels).reshape(pixels.height, pixels.width, -1)
+        return torch.from_numpy(array).permute(2, 0, 1), (upright.height, upright.width)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """A palette with transparency goes through RGBA, the only way Pillow converts it without a warning."""
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.OPEN if name not in RUNS_A_PROGRAM]

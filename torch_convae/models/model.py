@@ -1,0 +1,60 @@
+"""What every model of this package has besides its layers: its preprocessing, and its layers' Keras names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .preprocessing import unit
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Logits (N, classes, ...) to probabilities."""
+    return logits.softmax(dim=1)
+
+
+class Model(nn.Module):
+    """A network that takes preprocessed float32 (N, C, H, W) in `forward` and images of 0..255 in `predict`.
+
+    A base class, so that nobody writes `predict` and `keras_layers` twice; a model still is its
+    layers and its forward.
+    """
+
+    def __init__(
+        self, preprocessing: nn.Module | None = None, activation: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing or unit()
+        self.activation = activation
+
+    @property
+    def keras_layers(self) -> dict[str, str]:
+        """Module path -> Keras layer name. The parts a network is built of have no counterpart in Keras."""
+        return {
+            path: path.rpartition(".")[2]
+            for path, layer in self.named_modules()
+            if path and next(layer.parameters(recurse=False), None) is not None
+        }
+
+    def predict(self, images: Tensor | NDArray[np.generic]) -> Tensor:
+        """What the network says of raw images (N, C, H, W) of 0..255: RGB where it has three channels.
+
+        Probabilities (N, classes, ...) where it classifies, else what `forward` gives. The model's
+        mode is left as it was.
+        """
+        given = torch.as_tensor(images)
+        if given.ndim != 4:
+            raise ValueError(f"predict takes images (N, C, H, W) of 0..255, not {tuple(given.shape)}.")
+        where = next(self.parameters())
+        modes = {module: module.training for module in self.modules()}
+        try:
+            with torch.inference_mode():
+                output: Tensor = self.eval()(self.preprocessing(given.to(where.device)).to(where.dtype))
+                return self.activation(output) if self.activation else output
+        finally:
+            for module, training in modes.items():
+                module.training = training
