@@ -27,7 +27,7 @@ def read(path: Path) -> Source:
         if names is None:
             raise BridgeError(_not_legacy(path, file))
         config = _config(path, file)
-        kinds = architecture.kinds(config)
+        kinds = architecture.kinds(config) if config else dict.fromkeys(_deconvolutions(names), "Conv2DTranspose")
         version = _attribute("keras_version", weights, file)
         backend = _attribute("backend", weights, file)
         stored: dict[str, Stored] = {}
@@ -82,8 +82,9 @@ def _add_layer(
         if not isinstance(dataset, h5py.Dataset):
             raise BridgeError(f"{path}: layer {layer} lists the weight {name!r} but does not hold it.")
         tensors.append(safe_h5.stored(dataset, path))
-    container = kinds[layer] in architecture.CONTAINERS if layer in kinds else None
-    for spelled, tensor in zip(spell(layer, names, [t.shape for t in tensors], container), tensors, strict=True):
+    within = f"{layer}/"
+    children = [path.removeprefix(within) for path in kinds if path.startswith(within)] if layer in kinds else None
+    for spelled, tensor in zip(spell(layer, names, [t.shape for t in tensors], children), tensors, strict=True):
         key = "/".join(part for part in (layer, spelled.inner, spelled.role) if part)
         if key in stored:
             raise BridgeError(f"{path}: two weights are both called {key}.")
@@ -97,8 +98,7 @@ def _undo(key: str, tensor: Stored, version: str | None, backend: str | None, ki
         return tensor
     if backend == "theano":  # its convolutions turn the kernel around; Keras 3 and PyTorch do not
         tensor = _changed(tensor, lambda array: np.flip(array, tuple(range(array.ndim - 2))))
-    kind = kinds.get(layer, "Conv2DTranspose" if layer.startswith(DECONVOLUTION) else "")
-    if version is None and kind == "Conv2DTranspose" and len(tensor.shape) == 4:
+    if (version or "1").startswith("1.") or version is None) and kind == "Conv2DTranspose" and len(tensor.shape) == 4:
         # Keras 1 stored (height, width, in, out) here, Keras 2 and 3 (height, width, out, in).
         tensor = _changed(tensor, lambda array: array.transpose(0, 1, 3, 2))
     return tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from .source import Shape
@@ -39,19 +39,24 @@ class Spelled:
     role: str
 
 
-def spell(layer: str, names: Sequence[str], shapes: Sequence[Shape], container: bool | None) -> list[Spelled]:
+def spell(
+    layer: str, names: Sequence[str], shapes: Sequence[Shape], children: Collection[str] | None
+) -> list[Spelled]:
     """The inner layer and role of every weight of one layer, in order.
 
-    `container` says whether the layer is a model of its own; None where the file does not say, and
-    then several scopes that do not name the layer mean that it is one. The scope of a plain layer
-    is not trusted: Keras makes names unique within a session (`conv2d_1_2/kernel` in `conv2d_1`).
+    `children` are the paths of the layers inside it, where it is a model; None where the file does
+    not say, and then several scopes mean that it is one. The scope of a plain layer is not trusted:
+    Keras makes names unique within a session (`conv2d_1_2/kernel` in `conv2d_1`).
     """
     parts = [_scope_and_role(name) for name in names]
     if all(_NAMELESS.fullmatch(role) for _, role in parts):
         return [Spelled("", role) for role in _roles_by_shape(shapes)]
-    scopes = {scope for scope, _ in parts}
-    trusted = len(scopes) > 1 if container is None else container
-    return [Spelled(_inner(scope, layer, container, trusted), role) for scope, role in parts]
+    scopes = list(dict.fromkeys(scope for scope, _ in parts))
+    if children is None:
+        inner = {scope: _below(layer, scope, several=len(scopes) > 1) for scope in scopes}
+    else:
+        inner = _placed(layer, scopes, children) if children else dict.fromkeys(scopes, "")
+    return [Spelled(inner[scope], role) for scope, role in parts]
 
 
 def _scope_and_role(name: str) -> tuple[str, str]:
@@ -66,16 +71,40 @@ def _scope_and_role(name: str) -> tuple[str, str]:
     return scope, last
 
 
-def _inner(scope: str, layer: str, container: bool | None, trusted: bool) -> str:
-    """What of a scope lies inside the layer: "td/dense" in the layer "td" is "dense"."""
-    if container is False or not scope:
-        return ""
-    own = re.search(rf"(^|/){re.escape(layer)}(_\d+)?(/|$)", scope)
+def _below(layer: str, scope: str, several: bool) -> str:
+    """What of a scope lies inside the layer, as far as names alone tell: "td/dense" in the layer "td" is "dense"."""
+    own = re.search(rf"(^|/){re.escape(layer)}(_\d+)?/", scope)
     if own:
-        inner = scope[own.end() :]
-    else:
-        inner = scope if trusted else ""
-    return "/".join(part for part in inner.split("/") if part and not _CELL.fullmatch(part))
+        return _without_cells(scope[own.end() :])
+    return _without_cells(scope) if several and scope != layer else ""
+
+
+def _placed(layer: str, scopes: Sequence[str], children: Collection[str]) -> dict[str, str]:
+    """The inner layer of each scope of a nested model: a name of its own, perhaps below the model's, perhaps numbered.
+
+    One rule must do for all scopes: with inner layers `conv` and `conv_1` the scopes of a session's
+    second model are `conv_1` and `conv_1_1`.
+    """
+    plain = {scope: _without_cells(scope) for scope in scopes}
+    below = {scope: _below(layer, scope, several=True) for scope in scopes}
+    unnumbered = {scope: re.sub(r"_\d+$", "", inner) for scope, inner in below.items()}
+    for rule in (plain, below, unnumbered):
+        found = {scope: _child(inner, children) for scope, inner in rule.items()}
+        if None not in found.values() and len(set(found.values())) == len(set(rule.values())):
+            return {scope: inner or "" for scope, inner in found.items()}
+    return below
+
+
+def _child(name: str, children: Collection[str]) -> str | None:
+    """The path of the inner layer that a scope means: Keras leaves out the models in between."""
+    ends = [child for child in children if child == name or child.endswith(f"/{name}")]
+    if name in children or len(ends) == 1:
+        return name if name in children else ends[0]
+    return name if any(name.startswith(f"{child}/") for child in children) else None
+
+
+def _without_cells(scope: str) -> str:
+    return "/".join(part for part in scope.split("/") if part and not _CELL.fullmatch(part))
 
 
 def _roles_by_shape(shapes: Sequence[Shape]) -> list[str]:

@@ -1,6 +1,7 @@
 """Convolutional encoders under their Keras names, and training that moves them to a new task."""
 
 from .errors import ConvaeError
+from .load import load
 from .models import MODELS, Model, create
 
-__all__ = ["MODELS", "ConvaeError", "Model", "create"]
+__all__ = ["MODELS", "ConvaeError", "Model", "create", "load"]

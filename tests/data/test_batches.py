@@ -10,9 +10,7 @@ from torch_convae.errors import ConvaeError
 
 
 @given(count=st.integers(1, 300), batch_size=st.integers(1, 50), seed=st.integers(), epoch=st.integers(0, 99))
-def test_every_index_comes_once_and_no_batch_of_one_is_left(
-    count: int, batch_size: int, seed: int, epoch: int
-) -> None:
+def test_every_index_comes_once_and_no_batch_of_one_is_left(count: int, batch_size: int, seed: int, epoch: int) -> None:
     batches = batch_indices(count, batch_size, seed, epoch)
     assert torch.cat(batches).sort().values.tolist() == list(range(count))
     assert all(len(batch) == batch_size for batch in batches[:-2])

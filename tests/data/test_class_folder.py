@@ -13,9 +13,7 @@ from torch_convae.errors import ConvaeError
 Write = Callable[..., Path]
 
 
-def test_classes_are_the_sorted_folder_names_and_a_fifth_of_each_is_test(
-    tmp_path: Path, classes: Write
-) -> None:
+def test_classes_are_the_sorted_folder_names_and_a_fifth_of_each_is_test(tmp_path: Path, classes: Write) -> None:
     data = load_data(Request(str(classes(tmp_path / "pets", dog=10, cat=5))))
     assert (data.name, data.task, data.classes) == ("pets", "classes", ("cat", "dog"))
     assert data.splits["train"].targets.bincount().tolist() == [4, 8]
@@ -138,7 +136,5 @@ def test_a_void_value_means_nothing_without_masks(tmp_path: Path, classes: Write
 
 
 def test_more_than_memory_holds_is_refused_before_decoding(tmp_path: Path, classes: Write) -> None:
-    with pytest.raises(
-        ConvaeError, match="GiB of memory, more than 8 GiB; use a smaller --size or a --limit"
-    ):
+    with pytest.raises(ConvaeError, match="GiB of memory, more than 8 GiB; use a smaller --size or a --limit"):
         load_data(Request(str(classes(tmp_path, a=2, b=2)), size=(40_000, 40_000)))

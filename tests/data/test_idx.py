@@ -14,9 +14,7 @@ from torch_convae.data.idx import idx_bytes, read_idx
 from torch_convae.errors import ConvaeError
 
 
-@given(
-    shape=st.lists(st.integers(0, 5), min_size=1, max_size=4), packed=st.booleans(), seed=st.integers(0, 99)
-)
+@given(shape=st.lists(st.integers(0, 5), min_size=1, max_size=4), packed=st.booleans(), seed=st.integers(0, 99))
 def test_what_was_written_is_read_back(shape: list[int], packed: bool, seed: int) -> None:
     array = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -35,7 +33,8 @@ BROKEN = {
     "too few bytes": (WHOLE[:-1], "6 bytes (2 x 3) but has only 5; download"),
     "too many bytes": (WHOLE + b"x", "6 bytes (2 x 3) but has more; download"),
     "half a gzip": (gzip.compress(WHOLE)[:-9], "cannot be read"),
-    "a corrupt gzip": (gzip.compress(WHOLE)[:12] + b"\xff\xff\xff\xff", "cannot be read"),
+    "a corrupt gzip": (gzip.compress(WHOLE)[:10] + bytes([255] * 20), "cannot be read"),
+    "a gzip whose checksum is wrong": (gzip.compress(WHOLE)[:-8] + bytes(8), "cannot be read"),
     "a header of terabytes": (struct.pack(">BBBBII", 0, 0, 8, 2, 2**31, 2**12), "8192.0 GiB of memory"),
 }
 

@@ -46,18 +46,14 @@ def test_three_of_four_files_are_refused_by_the_name_of_the_fourth(tmp_path: Pat
 def test_two_sets_below_one_folder_are_refused(tmp_path: Path, idx_set: Write) -> None:
     idx_set(tmp_path / "MNIST" / "raw")
     idx_set(tmp_path / "FashionMNIST" / "raw")
-    with pytest.raises(
-        ConvaeError, match=r"several places; name one of them: .*FashionMNIST/raw or .*MNIST/raw"
-    ):
+    with pytest.raises(ConvaeError, match=r"several places; name one of them: .*FashionMNIST/raw or .*MNIST/raw"):
         load_data(Request(str(tmp_path)))
 
 
 def test_as_many_labels_as_images_are_wanted(tmp_path: Path, idx_set: Write) -> None:
     idx_set(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(19, np.uint8)))
-    with pytest.raises(
-        ConvaeError, match=r"train-images.* holds 20 images but .*train-labels.* 19 labels; take"
-    ):
+    with pytest.raises(ConvaeError, match=r"train-images.* holds 20 images but .*train-labels.* 19 labels; take"):
         load_data(Request(str(tmp_path)))
 
 
@@ -87,7 +83,5 @@ def test_train_and_test_of_two_sizes_want_a_size(tmp_path: Path, idx_set: Write)
 
 
 def test_a_resize_beyond_memory_is_refused(tmp_path: Path, idx_set: Write) -> None:
-    with pytest.raises(
-        ConvaeError, match=r"18.6 GiB of memory, more than 8 GiB; use a smaller --size or a --limit"
-    ):
+    with pytest.raises(ConvaeError, match=r"18.6 GiB of memory, more than 8 GiB; use a smaller --size or a --limit"):
         load_data(Request(str(idx_set(tmp_path)), size=(10**5, 10**4)))

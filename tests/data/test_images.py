@@ -16,7 +16,7 @@ Write = Callable[..., Path]
 
 
 def train_images(folder: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """The train images of class a, which the tests write, beside those of b, whose kind is given."""
+    """The images of train; first what a test wrote as class a, unless it sorts after plain.png."""
     return load_data(Request(str(folder), size=size)).splits["train"].images
 
 
@@ -43,9 +43,7 @@ def folder(tmp_path: Path, picture: Write) -> Path:
         ("YCbCr", (50, 128, 128), "jpg"),
     ],
 )
-def test_every_colour_format_becomes_rgb(
-    folder: Path, picture: Write, mode: str, colour: object, suffix: str
-) -> None:
+def test_every_colour_format_becomes_rgb(folder: Path, picture: Write, mode: str, colour: object, suffix: str) -> None:
     path = picture(folder / "train" / "a" / f"other.{suffix}", colour, mode)
     with Image.open(path) as image:
         expected = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
@@ -106,24 +104,16 @@ def test_a_truncated_image_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("most_pixels", [10, 20])
-def test_a_decompression_bomb_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, most_pixels: int
-) -> None:
-    monkeypatch.setattr(
-        Image, "MAX_IMAGE_PIXELS", most_pixels
-    )  # 24 pixels: an error for 10, a warning for 20
-    with pytest.raises(
-        ConvaeError, match=r"plain\.png has more pixels than is safe to decode; make it smaller"
-    ):
+def test_a_decompression_bomb_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, most_pixels: int) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most_pixels)  # 24 pixels: an error for 10, a warning for 20
+    with pytest.raises(ConvaeError, match=r"plain\.png has more pixels than is safe to decode; make it smaller"):
         train_images(folder)
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("F", "tif"), ("I", "tif")])
 def test_numbers_wider_than_a_byte_are_refused(folder: Path, picture: Write, mode: str, suffix: str) -> None:
     picture(folder / "train" / "a" / f"wide.{suffix}", 300, mode)
-    with pytest.raises(
-        ConvaeError, match=rf"wide\.{suffix} has numbers wider than 8 bits .*; save it as 8-bit"
-    ):
+    with pytest.raises(ConvaeError, match=rf"wide\.{suffix} has numbers wider than 8 bits .*; save it as 8-bit"):
         train_images(folder)
 
 
@@ -131,4 +121,11 @@ def test_a_file_of_several_frames_is_refused(folder: Path) -> None:
     frames = [Image.new("L", (4, 6), value) for value in (0, 100, 200)]
     frames[0].save(folder / "train" / "a" / "film.tif", save_all=True, append_images=frames[1:])
     with pytest.raises(ConvaeError, match=r"film\.tif holds 3 frames; save each as a file of its own"):
+        train_images(folder)
+
+
+def test_postscript_is_not_run(folder: Path) -> None:
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 6\n%%EndComments\nshowpage\n"
+    (folder / "train" / "a" / "drawing.eps").write_bytes(program)
+    with pytest.raises(ConvaeError, match=r"drawing\.eps cannot be decoded \(cannot identify"):
         train_images(folder)

@@ -1,6 +1,7 @@
 """Data sets by name: embedded, put by hand, downloaded, and what is said when that fails."""
 
 import gzip
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torchvision.datasets
 
 from torch_convae.data import NAMES, Request, load_data
 from torch_convae.data.idx_set import IDX_FILES
-from torch_convae.data.make_fashion_mnist_mini import PACKAGED, make
+from torch_convae.data.make_fashion_mnist_mini import PACKAGED, main, make
 from torch_convae.errors import ConvaeError
 
 Write = Callable[..., Path]
@@ -56,11 +57,25 @@ def test_the_sample_is_not_built_from_too_little(tmp_path: Path, idx_set: Write)
         make(idx_set(tmp_path / "raw", classes=10), tmp_path / "out")
 
 
+@needs_raw
+def test_a_sample_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(ConvaeError, match=r"out cannot be written \(.*\); give another folder"):
+        make(RAW, tmp_path / "out")
+
+
+def test_the_command_that_builds_the_sample_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["make", str(tmp_path)])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path} holds no IDX files; give the folder of the raw files of Fashion-MNIST.\n"
+
+
 @pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
 @pytest.mark.parametrize("place", [".", "raw", "{kind}/raw"])
-def test_files_put_by_hand_need_no_download(
-    tmp_path: Path, idx_set: Write, name: str, kind: str, place: str
-) -> None:
+def test_files_put_by_hand_need_no_download(tmp_path: Path, idx_set: Write, name: str, kind: str, place: str) -> None:
     idx_set(tmp_path / place.format(kind=kind))
     data = load_data(Request(name, root=tmp_path))
     assert data.name == name
@@ -120,9 +135,7 @@ def test_a_misspelt_name_gets_the_nearest_and_all_names(
 
 
 def test_an_empty_folder_and_a_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConvaeError, match=r"holds no data: put train/images .*, or use one of fashion-mnist-mini"
-    ):
+    with pytest.raises(ConvaeError, match=r"holds no data: put train/images .*, or use one of fashion-mnist-mini"):
         load_data(Request(str(tmp_path)))
     (tmp_path / "file").touch()
     with pytest.raises(ConvaeError, match="file' is a file, not a folder nor one of"):
@@ -130,6 +143,8 @@ def test_an_empty_folder_and_a_file_are_refused(tmp_path: Path) -> None:
 
 
 WRONG = {
+    "a name too long": (Request("x" * 5000), "cannot be read .*; check path and permissions"),
+    "no such home": (Request("~nobody-of-this-name/x"), "begins with a home that is not known; give"),
     "size": (Request("fashion-mnist-mini", size=(0, 3)), r"size \(0, 3\) .*; give"),
     "limit": (Request("fashion-mnist-mini", limit=0), "limit 0 .*; give"),
     "void": (Request("fashion-mnist-mini", void=256), "void 256 .*; give"),

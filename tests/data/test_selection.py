@@ -17,9 +17,7 @@ def test_a_spread_is_in_order_without_repeats_and_as_long_as_it_may_be(count: in
 
 
 @given(targets=st.lists(st.integers(0, 5), min_size=1, max_size=80), limit=st.integers(1, 90))
-def test_a_balanced_choice_gives_no_class_more_while_another_could_have_it(
-    targets: list[int], limit: int
-) -> None:
+def test_a_balanced_choice_gives_no_class_more_while_another_could_have_it(targets: list[int], limit: int) -> None:
     kept = balanced(targets, limit)
     assert kept == sorted(set(kept))
     assert len(kept) == min(len(targets), limit)

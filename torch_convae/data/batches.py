@@ -5,8 +5,8 @@ import hashlib
 import torch
 from torch import Tensor
 
-from torch_convae.data.dataset import Split
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .dataset import Split
 
 
 def batch_indices(count: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
@@ -16,9 +16,7 @@ def batch_indices(count: int, batch_size: int, seed: int, epoch: int) -> list[Te
     A last batch of one image joins the batch before it, because BatchNorm cannot train on one value.
     """
     if count < 1 or batch_size < 1:
-        raise ConvaeError(
-            f"{count} images in batches of {batch_size} make no batch; give at least 1 of each."
-        )
+        raise ConvaeError(f"{count} images in batches of {batch_size} make no batch; give at least 1 of each.")
     order = torch.randperm(count, generator=_generator(seed, epoch))
     batches = list(torch.split(order, batch_size))
     if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
-from torch_convae.data.dataset import DataSet, Split
-from torch_convae.data.folders import image_files, refuse_loose_images, split_folders, subfolders
-from torch_convae.data.image_stack import Form, common_form, stack_images
-from torch_convae.data.memory import refuse_too_large
-from torch_convae.data.request import Request, refuse_void
-from torch_convae.data.selection import balanced, hold_out
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .dataset import DataSet, Split
+from .folders import image_files, refuse_loose_images, split_folders, subfolders
+from .image_stack import Form, common_form, stack_images
+from .memory import refuse_too_large
+from .request import Request, refuse_void
+from .selection import balanced, hold_out
 
 Classes = dict[str, list[Path]]
 Labelled = list[tuple[Path, int]]
@@ -45,9 +45,7 @@ def _classes(folder: Path) -> Classes:
     classes = subfolders(folder)
     if len(classes) < 2:
         found = f"only {classes[0].name}" if classes else "none"
-        raise ConvaeError(
-            f"{folder} must hold a folder of images for each of two or more classes; found {found}."
-        )
+        raise ConvaeError(f"{folder} must hold a folder of images for each of two or more classes; found {found}.")
     return {path.name: image_files(path) for path in classes}
 
 
@@ -66,9 +64,7 @@ def _held_out(classes: Classes, folder: Path, seed: int) -> dict[str, Classes]:
     splits: dict[str, Classes] = {"train": {}, "test": {}}
     for name, paths in classes.items():
         if len(paths) < 2:
-            raise ConvaeError(
-                f"{folder}: class {name} has one image, and train and test need one each; add images."
-            )
+            raise ConvaeError(f"{folder}: class {name} has one image, and train and test need one each; add images.")
         train, test = hold_out(len(paths), (seed, name))
         splits["train"][name] = [paths[index] for index in train]
         splits["test"][name] = [paths[index] for index in test]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
 
 JUNK_NAMES = ("thumbs.db", "desktop.ini")
 JUNK_SUFFIXES = (".txt", ".json", ".csv", ".md")
@@ -39,9 +39,7 @@ def refuse_loose_images(folder: Path) -> None:
     """Images beside the folders of a data set belong to none of them, so they would be left out unseen."""
     for path in sorted(_visible(folder)):
         if path.is_file() and _has_image_suffix(path):
-            raise ConvaeError(
-                f"{path} lies beside folders, in none of them; move it into its folder, or remove it."
-            )
+            raise ConvaeError(f"{path} lies beside folders, in none of them; move it into its folder, or remove it.")
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
@@ -64,9 +62,7 @@ def _visible(folder: Path) -> list[Path]:
     try:
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as problem:
-        raise ConvaeError(
-            f"{folder} cannot be listed ({problem.strerror}); check its permissions."
-        ) from problem
+        raise ConvaeError(f"{folder} cannot be listed ({problem.strerror}); check its permissions.") from problem
 
 
 def _image(path: Path) -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from torch_convae.data.memory import refuse_too_large
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .memory import refuse_too_large
 
 UNSIGNED_BYTE = 0x08
 AGAIN = "download it again."
@@ -62,9 +62,7 @@ def _shape(stream: Stream, path: Path, dimensions: int) -> tuple[int, ...]:
     if len(magic) != 4 or magic[:2] != b"\0\0":
         raise ConvaeError(f"{path} is no IDX file: it begins with {magic.hex(' ') or 'nothing'}; {AGAIN}")
     if magic[2] != UNSIGNED_BYTE:
-        raise ConvaeError(
-            f"{path} holds IDX numbers of type 0x{magic[2]:02x}; only unsigned bytes (0x08) are images."
-        )
+        raise ConvaeError(f"{path} holds IDX numbers of type 0x{magic[2]:02x}; only unsigned bytes (0x08) are images.")
     if magic[3] != dimensions:
         raise ConvaeError(
             f"{path} has {magic[3]} dimensions where {dimensions} are due; check that it is the right file."

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from torch_convae.data.dataset import FASHION_MNIST_CLASSES, DataSet, Split
-from torch_convae.data.idx import read_idx
-from torch_convae.data.memory import refuse_too_large
-from torch_convae.data.request import Request, refuse_void
-from torch_convae.data.selection import balanced
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .dataset import FASHION_MNIST_CLASSES, DataSet, Split
+from .idx import read_idx
+from .memory import refuse_too_large
+from .request import Request, refuse_void
+from .selection import balanced
 
 IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -54,9 +54,7 @@ def _files_in(place: Path) -> IdxFiles | None:
         return None
     missing = [name for name, path in paths.items() if path is None]
     if missing:
-        raise ConvaeError(
-            f"{place} lacks {', '.join(missing)} (.gz or not) beside {present[0].name}; put it there."
-        )
+        raise ConvaeError(f"{place} lacks {', '.join(missing)} (.gz or not) beside {present[0].name}; put it there.")
     return IdxFiles(*present)
 
 
@@ -77,9 +75,7 @@ def load_idx(files: IdxFiles, name: str, classes: tuple[str, ...] | None, reques
     test = _read_pair(files.test_images, files.test_labels)
     classes = classes or tuple(str(label) for label in range(int(train[1].max()) + 1))
     if len(classes) < 2:
-        raise ConvaeError(
-            f"{files.train_labels} holds fewer than two classes; label at least two to train on."
-        )
+        raise ConvaeError(f"{files.train_labels} holds fewer than two classes; label at least two to train on.")
     _check_labels(files.train_labels, train[1], len(classes))
     _check_labels(files.test_labels, test[1], len(classes))
     if request.size is None and train[0].shape[1:] != test[0].shape[1:]:
@@ -109,9 +105,7 @@ def _check_labels(path: Path, targets: npt.NDArray[np.uint8], count: int) -> Non
         )
 
 
-def _split(
-    pixels: npt.NDArray[np.uint8], targets: npt.NDArray[np.uint8], name: str, request: Request
-) -> Split:
+def _split(pixels: npt.NDArray[np.uint8], targets: npt.NDArray[np.uint8], name: str, request: Request) -> Split:
     kept = balanced(targets.tolist(), request.limit)
     images = torch.from_numpy(pixels[kept]).unsqueeze(1)
     if request.size is not None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_convae.data.images import read_header, read_image
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .images import read_header, read_image
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
 
 GREY_MODES = ("1", "L")
 RUNS_A_PROGRAM = ("EPS",)  # Pillow hands these to Ghostscript; a folder of images must not start one
@@ -39,12 +39,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except ConvaeError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
-        raise ConvaeError(
-            f"{path} has more pixels than is safe to decode; make it smaller, or remove it."
-        ) from problem
-    except (
-        Exception
-    ) as problem:  # broken files make Pillow raise OSError, SyntaxError, ValueError, struct.error ...
+        raise ConvaeError(f"{path} has more pixels than is safe to decode; make it smaller, or remove it.") from problem
+    except Exception as problem:  # broken files make Pillow raise OSError, SyntaxError, ValueError, struct.error ...
         reason = " ".join(str(problem).replace(str(path), "file").split())
         raise ConvaeError(f"{path} cannot be decoded ({reason}); repair it, or remove it.") from problem
 

@@ -3,14 +3,14 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from torch_convae.data.class_folder import load_class_folder
-from torch_convae.data.dataset import DataSet
-from torch_convae.data.folders import subfolders
-from torch_convae.data.idx_set import find_idx, load_idx_folder
-from torch_convae.data.mask_folder import load_mask_folder
-from torch_convae.data.named import NAMES, load_named
-from torch_convae.data.request import Request, check_request
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .class_folder import load_class_folder
+from .dataset import DataSet
+from .folders import subfolders
+from .idx_set import find_idx, load_idx_folder
+from .mask_folder import load_mask_folder
+from .named import NAMES, load_named
+from .request import Request, check_request, from_home
 
 LAYOUTS = "train/images + train/masks, a folder of images for each class, or the four IDX files of MNIST"
 
@@ -21,8 +21,14 @@ def load_data(request: Request) -> DataSet:
     A name comes before a folder of that name; write ./mnist for the folder.
     """
     check_request(request)
-    if request.data in NAMES:
-        return load_named(request)
+    try:
+        return load_named(request) if request.data in NAMES else _load_folder(request)
+    except OSError as problem:  # a folder without permission, a name too long, a disk that went away
+        reason = f"{problem.strerror}: {problem.filename}"
+        raise ConvaeError(f"{request.data} cannot be read ({reason}); check path and permissions.") from problem
+
+
+def _load_folder(request: Request) -> DataSet:
     folder = _folder(request)
     files = find_idx(folder)
     if files is not None:
@@ -33,7 +39,7 @@ def load_data(request: Request) -> DataSet:
 
 
 def _folder(request: Request) -> Path:
-    folder = (request.root or Path()).expanduser() / Path(request.data).expanduser()
+    folder = from_home(Path(request.data))
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "is neither a folder"
         near = get_close_matches(request.data.lower(), NAMES, n=1)
@@ -51,9 +57,7 @@ def _has_masks(folder: Path) -> bool:
     A folder `images` is enough: beside `labels`, say, it is a layout to correct, never a class of that name.
     """
     if (folder / "images").is_dir():
-        raise ConvaeError(
-            f"{folder / 'images'} belongs below a split; move it and its masks into {folder / 'train'}."
-        )
+        raise ConvaeError(f"{folder / 'images'} belongs below a split; move it and its masks into {folder / 'train'}.")
     train = folder / "train"
     names = {path.name for path in subfolders(train)} if train.is_dir() else set()
     return "images" in names or names == {"masks"}

@@ -8,16 +8,17 @@ import gzip
 import random
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from torch_convae.data.dataset import FASHION_MNIST_CLASSES
-from torch_convae.data.idx import idx_bytes, read_idx
-from torch_convae.data.idx_set import find_idx
-from torch_convae.data.selection import by_class
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .dataset import FASHION_MNIST_CLASSES
+from .idx import idx_bytes, read_idx
+from .idx_set import find_idx
+from .selection import by_class
 
 SEED = 2017
 PER_CLASS = {"train": 500, "t10k": 100}
@@ -33,9 +34,7 @@ def sample(targets: npt.NDArray[np.uint8], per_class: int) -> list[int]:
             f"The labels hold fewer than {per_class} images of one of {len(FASHION_MNIST_CLASSES)} classes, "
             "or other classes; give the raw files of the whole Fashion-MNIST."
         )
-    return sorted(
-        position for positions in members.values() for position in draw.sample(positions, per_class)
-    )
+    return sorted(position for positions in members.values() for position in draw.sample(positions, per_class))
 
 
 def make(raw: Path, out: Path) -> list[Path]:
@@ -43,39 +42,36 @@ def make(raw: Path, out: Path) -> list[Path]:
     files = find_idx(raw)
     if files is None:
         raise ConvaeError(f"{raw} holds no IDX files; give the folder of the raw files of Fashion-MNIST.")
-    out.mkdir(parents=True, exist_ok=True)
     sources = {
         "train": (files.train_images, files.train_labels),
         "t10k": (files.test_images, files.test_labels),
     }
-    written = []
+    arrays = {}
     for prefix, (images, labels) in sources.items():
         pixels, targets = read_idx(images, 3), read_idx(labels, 1)
         kept = sample(targets, PER_CLASS[prefix])
-        written += [
-            _write(out / f"{prefix}-images-idx3-ubyte.gz", pixels[kept]),
-            _write(out / f"{prefix}-labels-idx1-ubyte.gz", targets[kept]),
-        ]
-    return written
+        arrays[f"{prefix}-images-idx3-ubyte.gz"] = pixels[kept]
+        arrays[f"{prefix}-labels-idx1-ubyte.gz"] = targets[kept]
+    try:
+        return _write(arrays, out)
+    except OSError as problem:
+        raise ConvaeError(f"{out} cannot be written ({problem.strerror}); give another folder.") from problem
 
 
-def _write(path: Path, array: npt.NDArray[np.uint8]) -> Path:
-    """Pack without time and file name, and rename into place, so that no half a file is ever seen."""
-    packed = gzip.compress(idx_bytes(array), compresslevel=9, mtime=0)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".half-", delete=False) as file:
-        file.write(packed)
-    half = Path(file.name)
-    half.chmod(0o644)  # a temporary file is its owner's alone, this one is everybody's
-    return half.replace(path)
+def _write(arrays: Mapping[str, npt.NDArray[np.uint8]], out: Path) -> list[Path]:
+    """Pack without time and file name, and rename each file into place, so that no half a file is ever seen."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".half-") as work:
+        for name, array in arrays.items():
+            (Path(work) / name).write_bytes(gzip.compress(idx_bytes(array), compresslevel=9, mtime=0))
+        return [(Path(work) / name).replace(out / name) for name in arrays]
 
 
 def main() -> int:
     """The command line: prints what was written, or the one line that says what is wrong."""
     parser = argparse.ArgumentParser(description="Build the embedded sample of Fashion-MNIST.")
     parser.add_argument("raw", type=Path, help="folder with the four IDX files of Fashion-MNIST")
-    parser.add_argument(
-        "out", type=Path, nargs="?", default=PACKAGED, help="where to write (default: the package)"
-    )
+    parser.add_argument("out", type=Path, nargs="?", default=PACKAGED, help="where to write (default: the package)")
     options = parser.parse_args()
     try:
         for path in make(options.raw, options.out):

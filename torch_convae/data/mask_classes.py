@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch_convae.data.dataset import VOID
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .dataset import VOID
 
 BINARY = ("background", "foreground")
 
@@ -64,9 +64,7 @@ def known_classes(folder: Path) -> KnownClasses | None:
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as problem:
-        raise ConvaeError(
-            f"{path} cannot be read ({problem}); save it as UTF-8, one name a line."
-        ) from problem
+        raise ConvaeError(f"{path} cannot be read ({problem}); save it as UTF-8, one name a line.") from problem
     names = tuple(line.strip() for line in lines)
     if "" in names:
         raise ConvaeError(f"{path} has no name in line {names.index('') + 1}; write one class name a line.")
@@ -92,13 +90,9 @@ def decide(
         named = dict(zip((0, 255), named.values(), strict=True))
     if len(named) < 2 or (known is None and len(values) < 2):
         found = ", ".join(str(value) for value in sorted(train))
-        raise ConvaeError(
-            f"fewer than two classes: train holds the values {found}, void is {void}; check the masks."
-        )
+        raise ConvaeError(f"fewer than two classes: train holds the values {found}, void is {void}; check the masks.")
     if len(named) > VOID:
-        raise ConvaeError(
-            f"{len(named)} classes are one too many beside void; name the void value with --void."
-        )
+        raise ConvaeError(f"{len(named)} classes are one too many beside void; name the void value with --void.")
     index_of = {value: index for index, value in enumerate(named)}
     return MaskClasses(tuple(named.values()), index_of if void is None else {**index_of, void: VOID})
 

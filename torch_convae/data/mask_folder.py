@@ -5,15 +5,15 @@ from pathlib import Path
 
 import torch
 
-from torch_convae.data.dataset import VOID, DataSet, Split
-from torch_convae.data.folders import image_files, split_folders
-from torch_convae.data.image_stack import common_form, stack_images
-from torch_convae.data.mask_classes import MaskClasses, decide, known_classes, refuse_unknown
-from torch_convae.data.masks import MaskStack, stack_masks
-from torch_convae.data.memory import refuse_too_large
-from torch_convae.data.request import Request
-from torch_convae.data.selection import hold_out, spread
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .dataset import VOID, DataSet, Split
+from .folders import image_files, split_folders
+from .image_stack import common_form, stack_images
+from .mask_classes import MaskClasses, decide, known_classes, refuse_unknown
+from .masks import MaskStack, stack_masks
+from .memory import refuse_too_large
+from .request import Request
+from .selection import hold_out, spread
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ def _pairs_by_split(folder: Path, seed: int) -> dict[str, list[Pair]]:
         return pairs
     everything = pairs["train"]
     if len(everything) < 2:
-        raise ConvaeError(
-            f"{folder / 'train'} holds one image and there is no test; add images, or a test folder."
-        )
+        raise ConvaeError(f"{folder / 'train'} holds one image and there is no test; add images, or a test folder.")
     train, test = hold_out(len(everything), seed)
     return {"train": [everything[index] for index in train], "test": [everything[index] for index in test]}
 
@@ -59,16 +57,12 @@ def _pairs_by_split(folder: Path, seed: int) -> dict[str, list[Pair]]:
 def _pairs(split: Path) -> list[Pair]:
     for name in ("images", "masks"):
         if not (split / name).is_dir():
-            raise ConvaeError(
-                f"{split / name} is missing; images and masks belong in two folders side by side."
-            )
+            raise ConvaeError(f"{split / name} is missing; images and masks belong in two folders side by side.")
     images, masks = _by_stem(split / "images"), _by_stem(split / "masks")
     for here, there, other in ((images, masks, "masks"), (masks, images, "images")):
         for stem, path in here.items():
             if stem not in there:
-                raise ConvaeError(
-                    f"{path} has no partner {stem}.* in {split / other}; add it, or remove the file."
-                )
+                raise ConvaeError(f"{path} has no partner {stem}.* in {split / other}; add it, or remove the file.")
     return [Pair(images[stem], masks[stem]) for stem in images]
 
 
@@ -76,9 +70,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in image_files(folder):
         if path.stem in found:
-            raise ConvaeError(
-                f"{path} and {found[path.stem].name} have one name; rename or remove one of them."
-            )
+            raise ConvaeError(f"{path} and {found[path.stem].name} have one name; rename or remove one of them.")
         found[path.stem] = path
     return found
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from torch_convae.data.images import opened
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .images import opened
 
 INDEX_MODES = ("1", "L", "P", "I;16", "I")  # before version 11, Pillow opened 16-bit PNGs as "I"
 
@@ -24,9 +24,7 @@ class MaskStack:
     held: tuple[frozenset[int], ...]
 
 
-def stack_masks(
-    paths: Sequence[Path], size: tuple[int, int], image_sizes: Sequence[tuple[int, int]]
-) -> MaskStack:
+def stack_masks(paths: Sequence[Path], size: tuple[int, int], image_sizes: Sequence[tuple[int, int]]) -> MaskStack:
     """Read and resize by nearest neighbour; a mask must have the (height, width) its image has."""
     values = torch.empty((len(paths), *size), dtype=torch.uint8)
     held = []
@@ -49,9 +47,7 @@ def read_mask(path: Path) -> Image.Image:
     """
     with opened(path) as image:
         if image.format != "PNG":
-            raise ConvaeError(
-                f"{path} is a {image.format}; save masks as PNG, which keeps every value as it is."
-            )
+            raise ConvaeError(f"{path} is a {image.format}; save masks as PNG, which keeps every value as it is.")
         if image.mode not in INDEX_MODES:
             raise ConvaeError(
                 f"{path} is a mask of mode {image.mode}; save class indices, as 8-bit grey or palette PNG."

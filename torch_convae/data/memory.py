@@ -1,6 +1,6 @@
 """The one limit on size: data is held whole in memory, so what cannot fit is refused before it is decoded."""
 
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
 
 GIBIBYTE = 2**30
 LARGEST = 8 * GIBIBYTE

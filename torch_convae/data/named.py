@@ -5,10 +5,10 @@ from contextlib import ExitStack, suppress
 from importlib import resources
 from pathlib import Path
 
-from torch_convae.data.dataset import FASHION_MNIST_CLASSES, MNIST_CLASSES, DataSet
-from torch_convae.data.idx_set import IDX_FILES, IdxFiles, find_idx, load_idx
-from torch_convae.data.request import Request
-from torch_convae.errors import ConvaeError
+from ..errors import ConvaeError
+from .dataset import FASHION_MNIST_CLASSES, MNIST_CLASSES, DataSet
+from .idx_set import IDX_FILES, IdxFiles, find_idx, load_idx
+from .request import Request, from_home
 
 EMBEDDED = "fashion-mnist-mini"
 DOWNLOADED = {  # name -> its class in torchvision, its class names
@@ -24,16 +24,14 @@ def load_named(request: Request) -> DataSet:
     if request.data == EMBEDDED:
         return _load_embedded(request)
     kind, classes = DOWNLOADED[request.data]
-    root = (request.root or DEFAULT_ROOT).expanduser()
+    root = from_home(request.root or DEFAULT_ROOT)
     places = (".", "raw", f"{kind}/raw")
     files = find_idx(root, places)
     if files is None:
         _download(kind, root, request.data)
         files = find_idx(root, places)
     if files is None:
-        raise ConvaeError(
-            f"The download of {request.data} left no files in {root}; {_by_hand(root / kind / 'raw')}"
-        )
+        raise ConvaeError(f"The download of {request.data} left no files in {root}; {_by_hand(root / kind / 'raw')}")
     return load_idx(files, request.data, classes, request)
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .preprocessing import unit
+from .preprocessing import Preprocess
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -24,12 +24,11 @@ class Model(nn.Module):
     layers and its forward.
     """
 
-    def __init__(
-        self, preprocessing: nn.Module | None = None, activation: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, mode: str = "unit", activation: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
-        self.preprocessing = preprocessing or unit()
+        self.preprocessing = Preprocess(mode)
         self.activation = activation
+        self.classes: tuple[str, ...] = ()  # what the outputs are called, where a run says so
 
     @property
     def keras_layers(self) -> dict[str, str]:

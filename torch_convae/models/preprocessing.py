@@ -2,55 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 
+@dataclass(frozen=True)
+class Mode:
+    """(image / `divisor` - `mean`) / `std`, channel by channel, of an image in RGB or BGR order."""
+
+    divisor: float
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    bgr: bool = False
+
+
+# By the names of Keras's `preprocess_input(mode=...)`: Keras's VGG16 wants "caffe", torchvision's
+# networks "torch". "unit" is 0..1.
+MODES: Mapping[str, Mode] = {
+    "unit": Mode(255.0),
+    "caffe": Mode(1.0, (103.939, 116.779, 123.68), bgr=True),
+    "torch": Mode(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "tf": Mode(127.5, (1.0,)),
+}
+
+
 class Preprocess(nn.Module):
-    """Images (N, C, H, W) of 0..255, RGB or grey, to float32 (image / divisor - mean) / std; `bgr` turns RGB around."""
+    """Images (N, C, H, W) of 0..255, RGB or grey, to float32 as the mode says."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, divisor: float, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,), *, bgr: bool = False
-    ) -> None:
+    def __init__(self, mode: str) -> None:
         super().__init__()
-        self.divisor, self.bgr = divisor, bgr
+        self.mode = mode
         # Not weights: a state dict stays what it is in Keras and torchvision.
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(MODES[mode].mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(MODES[mode].std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """The same images, ready for `forward` of the network."""
         images = images.to(self.mean.dtype)
-        if self.bgr:
+        if MODES[self.mode].bgr:
             images = images.flip(-3)
-        return (images / self.divisor - self.mean) / self.std
+        return (images / MODES[self.mode].divisor - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        """The mode, for print(model)."""
+        return self.mode
 
 
-def unit() -> Preprocess:
-    """0..255 to 0..1."""
-    return Preprocess(255.0)
-
-
-def caffe() -> Preprocess:
-    """What Keras's VGG16 of ImageNet expects: BGR minus the mean colour (`preprocess_input(mode="caffe")`)."""
-    return Preprocess(1.0, (103.939, 116.779, 123.68), bgr=True)
-
-
-def torchvision() -> Preprocess:
-    """What torchvision's ImageNet networks expect: RGB of 0..1, normalised (`preprocess_input(mode="torch")`)."""
-    return Preprocess(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def for_channels(in_channels: int, batch_norm: bool) -> Preprocess:
+def vgg_mode(in_channels: int, batch_norm: bool) -> str:
     """What the published VGG16 of that kind expects; other channels than RGB have no ImageNet statistics.
 
     Keras publishes the plain network, torchvision the batch-normalised one.
     """
     if in_channels != 3:
-        return unit()
-    return torchvision() if batch_norm else caffe()
+        return "unit"
+    return "torch" if batch_norm else "caffe"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from . import blocks as layers
 from .model import Model, softmax
-from .preprocessing import for_channels
+from .preprocessing import vgg_mode
 from .vgg import VGG16Encoder
 
 DECODER_WIDTHS = (256, 128, 64, 32)  # coarse to fine
@@ -52,7 +52,7 @@ class VGG16UNet(Model):
     """Images (N, C, H, W) of any size to class logits (N, classes, H, W), on 2 to 5 blocks of VGG16."""
 
     def __init__(self, classes: int, in_channels: int = 3, blocks: int = 5, *, batch_norm: bool = False) -> None:
-        super().__init__(for_channels(in_channels, batch_norm), softmax)
+        super().__init__(vgg_mode(in_channels, batch_norm), softmax)
         if not 2 <= blocks <= 5:
             raise ValueError(f"A VGG16 U-Net has 2 to 5 encoder blocks, not {blocks}.")
         self.encoder = VGG16Encoder(in_channels, blocks, batch_norm=batch_norm)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .blocks import conv, dense
 from .model import Model, softmax
-from .preprocessing import for_channels
+from .preprocessing import vgg_mode
 
 DEPTHS = (2, 2, 3, 3, 3)
 WIDTHS = (64, 128, 256, 512, 512)
@@ -25,7 +25,7 @@ class VGG16Encoder(Model):
     def __init__(
         self, in_channels: int = 3, blocks: int = 5, *, batch_norm: bool = False, widths: Sequence[int] = WIDTHS
     ) -> None:
-        super().__init__(for_channels(in_channels, batch_norm))
+        super().__init__(vgg_mode(in_channels, batch_norm))
         if not 1 <= blocks <= len(DEPTHS):
             raise ValueError(f"VGG16 has {len(DEPTHS)} blocks, not {blocks}.")
         self.blocks, self.widths, self.batch_norm = blocks, tuple(widths[:blocks]), batch_norm
@@ -61,7 +61,7 @@ class VGG16(Model):
     def __init__(
         self, classes: int | None = None, in_channels: int = 3, size: int = 224, *, batch_norm: bool = False
     ) -> None:
-        super().__init__(for_channels(in_channels, batch_norm), softmax if classes else None)
+        super().__init__(vgg_mode(in_channels, batch_norm), softmax if classes else None)
         if classes and size < 32:
             raise ValueError(f"VGG16 with a top takes images of at least 32 pixels, not {size}.")
         self.encoder = VGG16Encoder(in_channels, batch_norm=batch_norm)

@@ -1,0 +1,91 @@
+"""Frozen dataclasses = flags = the run's config.json."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
+
+from .errors import ConvaeError
+from .training import LAYOUTS, PRECISIONS
+
+
+def _flag(default: Any, text: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": text, **more})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `python -m torch_convae.train` can be told. None leaves a choice to the recipe."""
+
+    recipe: str = _flag("convae", "which training (see --list)", positional=True)
+    data: str | None = _flag(None, "a named data set, or a folder: of classes, of images and masks, of IDX files")
+    data_root: str | None = _flag(None, "where named data sets lie or are downloaded to")
+    void: int | None = _flag(None, "mask value that counts for nothing (default: classes.txt, else 255)", type=int)
+    size: str | None = _flag(None, "image height and width, as 128 or 96x128 (default: as they are)")
+    limit: int | None = _flag(None, "at most so many images a split", type=int)
+    weights: str | None = _flag(None, "a Keras or PyTorch weights file to start from, matched by name")
+    out: str | None = _flag(None, "the run's folder (default: runs/RECIPE)")
+    fresh: bool = _flag(False, "start over instead of going on where the run stopped", action="store_true")
+    epochs: str | None = _flag(None, "for every stage, or one number a stage: 2,5,3; 0 leaves a stage out")
+    lr: str | None = _flag(None, "learning rate for every stage, or one a stage: 1e-3,1e-3,1e-4")
+    batch_size: int | None = _flag(None, "images a step", type=int)
+    seed: int = _flag(0, "of initial weights and order; the same seed gives the same bits on CPU", type=int)
+    device: str = _flag("auto", "auto, cpu, cuda, cuda:1")
+    precision: str = _flag("float32", "bfloat16 computes in mixed precision", choices=PRECISIONS)
+    layout: str | None = _flag(None, "how images lie in memory (default: what was measured faster)", choices=LAYOUTS)
+    compile: bool = _flag(False, "compile the model with torch.compile, in place", action="store_true")
+
+
+METAVARS = {"data_root": "FOLDER", "out": "FOLDER", "weights": "FILE", "size": "HxW"}
+
+# A run that goes on may find its data elsewhere or compute on another device; all else is what it is.
+FREE = frozenset({"out", "fresh", "device", "data_root"})
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a wrong call, as for any other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with 2."""
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
+def add_flags(parser: argparse.ArgumentParser, recipes: Sequence[str]) -> None:
+    """A flag for every field of `Config`."""
+    for one in fields(Config):
+        options = {key: value for key, value in one.metadata.items() if key != "positional"}
+        if one.metadata.get("positional"):
+            parser.add_argument(one.name, nargs="?", choices=recipes, default=one.default, **options)
+        else:
+            if not options.keys() & {"action", "choices"}:
+                options["metavar"] = METAVARS.get(one.name, "X")
+            parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **options)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """ "128" or "96x128" as (height, width)."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ConvaeError(f"--size {text!r} is not a size. Write 128, or 96x128 for height and width.")
+    return int(sides[0]), int(sides[-1])
+
+
+def per_stage(option: str, text: str | None, defaults: Sequence[float]) -> list[float]:
+    """One number for every stage, from one for all, one for each, or the recipe's own."""
+    if text is None:
+        return list(defaults)
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConvaeError(f"--{option} {text!r} is not a list of numbers. Write one, or {len(defaults)}.") from error
+    if len(values) == 1:
+        values *= len(defaults)
+    if len(values) != len(defaults) or min(values) < 0:
+        raise ConvaeError(
+            f"--{option} {text!r} should hold one positive number, or one for each of {len(defaults)} stages."
+        )
+    return values

@@ -1,0 +1,67 @@
+"""The pictures of a run: what its networks make of test images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .data import DataSet
+from .files import write_whole
+from .training import Phase, Run, Splits, evaluate
+
+SHOWN = 8
+SHOWN_MASKS = 4
+
+
+def draw(folder: Path, phases: tuple[Phase, ...], data: DataSet, run: Run, splits: Splits) -> None:
+    """Write the run's pictures; without matplotlib, say so and write none."""
+    try:
+        from . import plots
+    except ImportError:
+        print("No pictures: they need matplotlib (pip install 'torch-convae[plots]').", file=sys.stderr)
+        return
+    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    figures = {"curves": plots.curves(history)}
+    test, last = data.splits["test"], phases[-1]
+    for phase in phases:
+        if not phase.task.figures:
+            images = _spread(test.images, SHOWN)
+            made = _output(phase, images, run).clamp(0, 1) * 255
+            figures["reconstructions"] = plots.rows({"image": _shown(images), "reconstruction": _shown(made)})
+    if last.task.figures:
+        _, counts = evaluate(last, splits.measured["test"], run, splits.batch_size)
+        assert counts is not None
+        figures["confusion"] = plots.confusion(counts.cpu().numpy(), data.classes)
+    if data.task == "masks":
+        images, truth = _spread(test.images, SHOWN_MASKS), _spread(test.targets, SHOWN_MASKS).numpy()
+        predicted = _output(last, images, run).argmax(1).numpy()
+        figures["masks"] = plots.masks(_shown(images), truth, predicted, data.classes)
+    for name, figure in figures.items():
+        write_whole(folder / f"{name}.png", partial(figure.savefig, dpi=100))
+
+
+def _spread(values: Tensor, count: int) -> Tensor:
+    """A few, evenly from first to last."""
+    return values[torch.linspace(0, len(values) - 1, min(count, len(values))).long()]
+
+
+def _output(phase: Phase, images: Tensor, run: Run) -> Tensor:
+    phase.model.eval()
+    with torch.inference_mode(), run.autocast():
+        x = run.images(phase.model.preprocessing(images.to(run.device)))  # type: ignore[operator]
+        output: Tensor = phase.model(x)
+        return output.float().cpu()
+
+
+def _shown(images: Tensor) -> NDArray[Any]:
+    """Images (N, C, H, W) of 0..255 as matplotlib shows them: (N, H, W) or (N, H, W, 3) of 0..1."""
+    array = np.asarray(images.float().permute(0, 2, 3, 1).numpy()) / 255
+    return array[..., 0] if array.shape[-1] == 1 else array[..., :3]

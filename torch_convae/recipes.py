@@ -1,0 +1,128 @@
+"""What each training does: its models, its stages, and what it is measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .config import Config, per_stage
+from .data import VOID, DataSet
+from .errors import ConvaeError
+from .models import Model, create
+from .models.preprocessing import Preprocess
+from .training import Phase, Stage, classification, reconstruction, segmentation
+from .weights import Plan, load_weights
+
+
+@dataclass(frozen=True)
+class Built:
+    """A recipe on given data: the phases in order, all their models, and how to create the final one again."""
+
+    phases: tuple[Phase, ...]
+    models: nn.ModuleDict
+    final: Model
+    name: str
+    options: Mapping[str, Any]
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Defaults that follow the original, each of which a flag overrides."""
+
+    about: str
+    data: str | None
+    task: str
+    stages: tuple[Stage, ...]
+    batch_size: int
+    layout: str
+    build: Callable[[DataSet, tuple[Stage, ...], Path | None], Built]
+
+
+def build(recipe: Recipe, config: Config, data: DataSet) -> Built:
+    """The recipe's models and phases for this data; data of another kind is refused."""
+    if data.task != recipe.task:
+        raise ConvaeError(f"{config.recipe} trains on {_KINDS[recipe.task]}; {data.name} holds {_KINDS[data.task]}.")
+    built = recipe.build(data, stages(recipe, config), Path(config.weights) if config.weights else None)
+    if not built.phases:
+        raise ConvaeError("Every stage has 0 epochs. Give at least one with --epochs.")
+    return built
+
+
+def stages(recipe: Recipe, config: Config) -> tuple[Stage, ...]:
+    """The recipe's stages with the epochs and rates that were asked for."""
+    epochs = per_stage("epochs", config.epochs, [stage.epochs for stage in recipe.stages])
+    rates = per_stage("lr", config.lr, [stage.lr for stage in recipe.stages])
+    if any(number != int(number) for number in epochs):
+        raise ConvaeError(f"--epochs {config.epochs!r} should hold whole numbers.")
+    changed = zip(recipe.stages, epochs, rates, strict=True)
+    return tuple(replace(stage, epochs=int(number), lr=rate) for stage, number, rate in changed)
+
+
+_KINDS = {"classes": "images with one class each", "masks": "images with masks"}
+
+
+def _convae(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Built:
+    channels, *size = data.splits["train"].images.shape[1:]
+    options = {"classes": len(data.classes), "in_channels": channels, "size": tuple(size)}
+    autoencoder, classifier = create("convae", in_channels=channels), create("convae-classifier", **options)
+    classifier.encoder = autoencoder.encoder  # one encoder, which the stages hand on
+    plan = _convae_weights(autoencoder, classifier, weights) if weights else None
+    models = nn.ModuleDict({"autoencoder": autoencoder, "classifier": classifier})
+    tasks = {"pretrain": (autoencoder, reconstruction())}
+    phases = [Phase(stage, *tasks.get(stage.name, (classifier, classification()))) for stage in stages if stage.epochs]
+    if phases and phases[-1].model is autoencoder:  # no stage with a head was asked for
+        return Built(tuple(phases), models, autoencoder, "convae", {"in_channels": channels}, plan)
+    return Built(tuple(phases), models, classifier, "convae-classifier", options, plan)
+
+
+def _convae_weights(autoencoder: Model, classifier: Model, weights: Path) -> Plan:
+    """A file of either network; the decoder of one and the head of the other have a place in just one."""
+    load_weights(autoencoder, weights)
+    return load_weights(classifier, weights)
+
+
+def _unet(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Built:
+    channels = data.splits["train"].images.shape[1]
+    options = {"classes": len(data.classes), "in_channels": channels}
+    model = create("vgg16_unet", **options)
+    plan = load_weights(model, weights) if weights else None
+    if plan is None:
+        # There is nothing worth freezing, and no ImageNet statistics to keep to: numbers around zero train best.
+        stages = tuple(replace(stage, train=("*",)) for stage in stages)
+        model.preprocessing = Preprocess("torch" if channels == 3 else "unit")
+    phases = tuple(Phase(stage, model, segmentation(VOID)) for stage in stages if stage.epochs)
+    return Built(phases, nn.ModuleDict({"unet": model}), model, "vgg16_unet", options, plan)
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "convae": Recipe(
+        about="conv autoencoder: pretrain it, freeze its encoder under a classifier's head, then fine-tune all",
+        data="fashion-mnist-mini",
+        task="classes",
+        stages=(
+            Stage("pretrain", epochs=2, lr=1e-3),
+            Stage("head", epochs=5, lr=1e-3, train=("head.*",)),
+            Stage("finetune", epochs=3, lr=3e-4),
+        ),
+        batch_size=64,
+        layout="channels-last",
+        build=_convae,
+    ),
+    "unet": Recipe(
+        about="U-Net on VGG16: train the decoder on the frozen encoder of --weights, then fine-tune all",
+        data=None,
+        task="masks",
+        stages=(
+            Stage("head", epochs=4, lr=1e-3, train=("decoder.*",)),
+            Stage("finetune", epochs=8, lr=1e-4),
+        ),
+        batch_size=8,
+        layout="contiguous",
+        build=_unet,
+    ),
+}

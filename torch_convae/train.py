@@ -1,0 +1,159 @@
+"""python -m torch_convae.train [RECIPE]: stages of training in a folder that can be gone on with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import pictures
+from .config import FREE, Config, Parser, add_flags, parse_size
+from .data import DataSet, Request, batch_indices, load_data, on_device
+from .errors import ConvaeError
+from .files import read_json, write_json
+from .recipes import RECIPES, Built, Recipe, build
+from .training import Diverged, Folder, Interrupted, Run, Splits, Trainer, device, graceful, locked
+from .weights import save_model
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; 0 when complete, 1 when the loss diverged, 2 for bad input, 128 + signal when stopped."""
+    options = vars(parser().parse_args(arguments))
+    if options.pop("list"):
+        print(listing())
+        return 0
+    try:
+        train(Config(**options))
+    except ConvaeError as error:
+        return _failed(str(error), 2)
+    except Diverged as error:
+        return _failed(str(error), 1)
+    except Interrupted as stopped:
+        return _failed(f"{stopped}; the same command goes on from here", 128 + stopped.signal)
+    except KeyboardInterrupt:
+        return _failed("stopped before training began", 130)
+    return 0
+
+
+def _failed(text: str, code: int) -> int:
+    line = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    print(f"torch_convae.train: {line}", file=sys.stderr)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one flag for each field of `Config`."""
+    made = Parser(
+        prog="python -m torch_convae.train",
+        description="Train a recipe in stages. The same command again goes on where the run stopped.",
+    )
+    add_flags(made, list(RECIPES))
+    made.add_argument("--list", action="store_true", help="explain the recipes and leave")
+    return made
+
+
+def listing() -> str:
+    """The recipes with their stages and defaults, in one screen."""
+    lines = []
+    for name, recipe in RECIPES.items():
+        lines += [name, f"  {recipe.about}", f"  --data {recipe.data or 'FOLDER'}  --batch-size {recipe.batch_size}"]
+        lines += [
+            f"  {stage.name:10}{stage.epochs} epochs at {stage.lr:g}, trains {', '.join(stage.train)}"
+            for stage in recipe.stages
+        ]
+    return "\n".join(lines)
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train as configured, or go on; what summary.json says."""
+    recipe = RECIPES[config.recipe]
+    run = Run(device(config.device), config.precision, config.layout or recipe.layout, config.compile)
+    with locked(Path(config.out or f"runs/{config.recipe}")) as folder:
+        data = _data(config, recipe)
+        torch.manual_seed(config.seed)
+        built = build(recipe, config, data)
+        folder.begin({key: value for key, value in asdict(config).items() if key not in FREE}, config.fresh)
+        if folder.summary.exists():
+            summary = read_json(folder.summary)
+            print(f"{folder.path} is complete; --fresh starts over.")
+        else:
+            _introduce(config, run, data, built, folder)
+            summary = _train(config, run, data, built, folder)
+        print(
+            json.dumps({name: value for name, value in summary.items() if name.startswith("test_")}), "in", folder.path
+        )
+        return summary
+
+
+def _data(config: Config, recipe: Recipe) -> DataSet:
+    if not (config.data or recipe.data):
+        raise ConvaeError(f"{config.recipe} needs --data, a folder with train/images and train/masks.")
+    root = Path(config.data_root) if config.data_root else None
+    size = parse_size(config.size)
+    return load_data(Request(config.data or recipe.data or "", root, size, config.limit, config.seed, config.void))
+
+
+def _introduce(config: Config, run: Run, data: DataSet, built: Built, folder: Folder) -> None:
+    counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+    print(f"{config.recipe} on {data.name}: {counts}, {len(data.classes)} classes; {run.device}, {run.precision}")
+    if built.plan:
+        print(str(built.plan).split("\n", 1)[0])
+        write_json(folder.path / "weights.json", built.plan.to_dict())
+
+
+def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder) -> dict[str, Any]:
+    started = time.perf_counter()
+    splits = _splits(config, run, data)
+    with graceful() as stop:
+        results = Trainer(run, splits, folder, built.models, stop).train(built.phases)
+    last = next(reversed(results.values()))
+    summary = {
+        "recipe": config.recipe,
+        "data": data.name,
+        "classes": list(data.classes),
+        "model": built.name,
+        "stages": results,
+        **{name: value for name, value in last.items() if name.startswith(("test_", "val_"))},
+        "seconds": round(time.perf_counter() - started, 1),
+        "device": str(run.device),
+        "torch": torch.__version__,
+    }
+    save_model(built.final, folder.path / "model.safetensors", _header(built, data))
+    pictures.draw(folder.path, built.phases, data, run, splits)
+    write_json(folder.summary, summary)  # last: it says that the run is complete
+    return summary
+
+
+def _splits(config: Config, run: Run, data: DataSet) -> Splits:
+    moved = {name: on_device(split, run.device) for name, split in data.splits.items()}
+    batch_size = config.batch_size or RECIPES[config.recipe].batch_size
+    if batch_size < 1:
+        raise ConvaeError(f"--batch-size {batch_size} is not a number of images.")
+    count = len(moved["train"])
+
+    def order(stage: int, epoch: int) -> Iterable[Tensor]:
+        return batch_indices(count, batch_size, config.seed * 1000 + stage, epoch)
+
+    pairs = {name: (split.images, split.targets) for name, split in moved.items()}
+    return Splits(pairs.pop("train"), order, pairs, batch_size)
+
+
+def _header(built: Built, data: DataSet) -> dict[str, str]:
+    return {
+        "model": built.name,
+        "options": json.dumps(built.options),
+        "preprocessing": built.final.preprocessing.mode,
+        "classes": json.dumps(data.classes),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""A run is a folder: its configuration, figures, checkpoints, weights, pictures."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ConvaeError
+from ..files import read_json, write_json, write_lines, write_whole
+
+Checkpoint = dict[str, Any]
+
+OWN = ("config.json", "*.jsonl", "checkpoint*.pt", "*.safetensors", "summary.json", "weights.json", "*.png")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The paths of a run, and writing to them so that each file is whole at any moment."""
+
+    path: Path
+
+    @property
+    def summary(self) -> Path:
+        """The final figures; it exists once a run is complete."""
+        return self.path / "summary.json"
+
+    def begin(self, config: Mapping[str, Any], fresh: bool) -> None:
+        """Make the folder, or go on in it; one of another configuration is refused, unless `fresh` empties it."""
+        known = self.path / "config.json"
+        for pattern in OWN if fresh else ():  # a file that is not ours stays, even then
+            for entry in self.path.glob(pattern):
+                entry.unlink()
+        if known.exists():
+            _refuse_other(self.path, read_json(known), config)
+        elif strange := [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]:
+            raise ConvaeError(f"{self.path} holds {strange[0]}, but no run. Name another --out.")
+        else:
+            write_json(known, config)
+
+    def save(self, checkpoint: Checkpoint, history: list[dict[str, Any]]) -> None:
+        """Keep where the run is; the checkpoint before stays beside it."""
+        last, previous = self._checkpoints()
+        write_lines(self.path / "metrics.jsonl", history)
+        if last.exists():
+            write_whole(previous, lambda beside: shutil.copyfile(last, beside))
+        write_whole(last, lambda beside: torch.save(checkpoint, beside))
+
+    def restore(self) -> Checkpoint | None:
+        """The last good checkpoint; None where there is none."""
+        found = [path for path in self._checkpoints() if path.exists()]
+        readable = (saved for path in found if (saved := _load(path)) is not None)
+        checkpoint = next(readable, None)
+        if found and checkpoint is None:
+            raise ConvaeError(f"{found[0]} is damaged, and so is any before. Start over with --fresh.")
+        return checkpoint
+
+    def _checkpoints(self) -> tuple[Path, Path]:
+        return self.path / "checkpoint.pt", self.path / "checkpoint.previous.pt"
+
+
+def _load(path: Path) -> Checkpoint | None:
+    """A checkpoint, tensors and plain values only; None for one that is damaged."""
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception:  # torch.load raises whatever the damaged bytes lead to
+        return None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[Folder]:
+    """The folder, made if need be, for this process alone."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise ConvaeError(f"{path} cannot be written: {error.strerror}. Name another --out.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConvaeError(f"Another run is going on in {path}. Wait for it, or name another --out.") from error
+        yield Folder(path)
+
+
+def _refuse_other(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if before.get(key) != now.get(key)]
+    if changed:
+        raise ConvaeError(
+            f"{path} holds a run with other options ({'; '.join(changed)}). Name another --out, or start over"
+            " with --fresh."
+        )

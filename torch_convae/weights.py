@@ -1,0 +1,53 @@
+"""Weights from elsewhere into a model: the only place that knows the bridge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import bridge
+
+from .errors import ConvaeError
+from .files import write_whole
+from .models import Model
+from .models.preprocessing import Preprocess
+
+Plan = bridge.Plan
+
+
+def load_weights(module: Model, path: Path) -> Plan:
+    """Load a Keras or PyTorch weights file by name, and take over the preprocessing it is known to expect."""
+    try:
+        source = bridge.read(path)
+        plan = bridge.load(module, source)
+    except bridge.BridgeError as error:
+        raise ConvaeError(str(error)) from error
+    if source.preprocessing:
+        module.preprocessing = Preprocess(source.preprocessing.mode)
+    return plan
+
+
+def save_model(module: nn.Module, path: Path, header: dict[str, str]) -> None:
+    """A module's state as .safetensors; the header says how to build it again."""
+    # Tied and strided tensors are written out plainly, as the format wants them.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in module.state_dict().items()
+    }
+    write_whole(path, lambda beside: save_file(tensors, beside, header))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What `save_model` wrote into the header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise ConvaeError(f"{path} does not exist. The run is not complete; start it again to finish it.") from error
+    except (SafetensorError, OSError) as error:
+        raise ConvaeError(f"{path} is damaged ({error}). Start the run over with --fresh.") from error
