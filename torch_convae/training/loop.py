@@ -17,7 +17,7 @@ from .folder import Folder
 from .interrupt import Stop
 from .metrics import confusion
 from .run import Run
-from .stages import Stage, freeze_all_but, frozen_hash, parameter_count, train_mode
+from .stages import Stage, freeze_all_but, frozen_hash, keep_up, parameter_count, train_mode
 from .tasks import Task
 
 Examples = tuple[Tensor, Tensor]  # images uint8 (N, C, H, W) and their targets, on the run's device
@@ -97,14 +97,17 @@ class Trainer:
     def _run_phase(self, phase: Phase, optimizer_state: dict[str, Any] | None) -> None:
         stage, progress = phase.stage, self.progress
         released = freeze_all_but(phase.model, stage.train)
-        train_mode(phase.model)
+        keep_up(phase.model, stage.epochs * len(list(self.splits.order(progress.phase, 0))))
+        train_mode(phase.model, stage.batch_statistics)
         optimizer = torch.optim.Adam(released, lr=stage.lr, eps=1e-7, fused=True)
         if optimizer_state is not None:
             optimizer.load_state_dict(optimizer_state)
         progress.frozen = progress.frozen or frozen_hash(phase.model)
         while progress.epoch < stage.epochs:
             self._run_epoch(phase, optimizer)
-        train_mode(phase.model)  # measuring left it in evaluation mode, which would count as frozen
+        train_mode(
+            phase.model, stage.batch_statistics
+        )  # measuring left it in evaluation mode, which would count as frozen
         if frozen_hash(phase.model) != progress.frozen:
             raise ConvaeError(f"Stage {stage.name} changed tensors that were frozen. Please report this.")
         progress.results[stage.name] = self._results(phase, released)
@@ -117,10 +120,13 @@ class Trainer:
         batches = list(self.splits.order(progress.phase, progress.epoch))
         started, first = time.perf_counter(), progress.step
         total = torch.tensor(progress.total, dtype=torch.float64, device=self.run.device)
-        train_mode(phase.model)
+        train_mode(phase.model, stage.batch_statistics)
         with _bar(phase, progress, batches) as bar:
             looked = time.perf_counter()
             for batch in batches[first:]:
+                done = progress.epoch + progress.step / len(batches)
+                for group in optimizer.param_groups:
+                    group["lr"] = stage.rate(done / stage.epochs)
                 total += self._step(phase, optimizer, batch)
                 progress.step += 1
                 bar.update()

@@ -9,18 +9,34 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConvaeError
+
+# The share of a new batch in the running statistics, by default.
+KERAS_MOMENTUM, TORCH_MOMENTUM = 0.01, 0.1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """So many epochs at this learning rate for the parameters that match `train` (globs); all else is frozen."""
+    """So many epochs at this learning rate for the parameters that match `train` (globs); all else is frozen.
+
+    Without `batch_statistics` the released BatchNorm layers normalise by their running statistics and
+    leave those as they are; only their weights train. Keras's guide to transfer learning advises it for
+    fine-tuning: a switch to the statistics of single batches undoes what the head has learned. With
+    `decay` the rate falls in a straight line to zero over the stage.
+    """
 
     name: str
     epochs: int
     lr: float
     train: tuple[str, ...] = ("*",)
+    batch_statistics: bool = True
+    decay: bool = False
+
+    def rate(self, done: float) -> float:
+        """The learning rate when this share of the stage is done."""
+        return self.lr * (1 - done) if self.decay else self.lr
 
 
 def freeze_all_but(model: nn.Module, train: tuple[str, ...]) -> list[nn.Parameter]:
@@ -44,28 +60,34 @@ def freeze_all_but(model: nn.Module, train: tuple[str, ...]) -> list[nn.Paramete
     return released
 
 
-def train_mode(module: nn.Module, inherited: bool = True) -> None:
+def train_mode(module: nn.Module, batch_statistics: bool = True, inherited: bool = True) -> None:
     """Training mode for what trains. What is frozen stays in evaluation mode, its BatchNorm and Dropout included.
 
     A part without parameters, such as Dropout, goes with the part it stands in.
     """
-    own = list(module.parameters(recurse=False))
-    everything = list(module.parameters())
-    training = any(parameter.requires_grad for parameter in everything) if everything else inherited
-    # A normalisation without weights of its own but with statistics follows its surroundings, too.
-    module.training = any(parameter.requires_grad for parameter in own) if own else training
+    parameters = list(module.parameters())
+    training = any(parameter.requires_grad for parameter in parameters) if parameters else inherited
+    module.training = training and (batch_statistics or not isinstance(module, _BatchNorm))
     for child in module.children():
-        train_mode(child, training)
+        train_mode(child, batch_statistics, training)
+
+
+def keep_up(model: nn.Module, steps: int) -> None:
+    """Let running statistics follow the weights within a tenth of so many steps.
+
+    Keras averages them over 100 steps. In a stage of a few hundred they would lag behind the weights to
+    its end, and the network would be measured, and frozen, with statistics of other weights.
+    """
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.momentum = min(max(KERAS_MOMENTUM, 10 / max(steps, 1)), TORCH_MOMENTUM)
 
 
 def frozen_hash(model: nn.Module) -> str:
     """SHA-256 over every tensor that is not to move: frozen parameters, and the buffers that stand beside them."""
     digest = hashlib.sha256()
     for path, layer in model.named_modules():
-        parameters = dict(layer.named_parameters(recurse=False))
-        if layer.training and any(parameter.requires_grad for parameter in parameters.values()):
-            continue
-        tensors = {name: tensor for name, tensor in parameters.items() if not tensor.requires_grad}
+        tensors = {name: value for name, value in layer.named_parameters(recurse=False) if not value.requires_grad}
         if not layer.training:
             tensors |= dict(layer.named_buffers(recurse=False))
         for name, tensor in sorted(tensors.items()):

@@ -1,0 +1,52 @@
+"""python -m benchmarks convert | train_step"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Equal results first, then time.")
+    parser.add_argument("benchmark", choices=("convert", "train_step"))
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--weights", type=Path, help="convert: a VGG16 .h5 instead of random numbers")
+    parser.add_argument("--top", action="store_true", help="convert: with the dense layers, 528 MiB")
+    parser.add_argument("--device", default="cpu", help="train_step: cpu, cuda")
+    parser.add_argument("--all-cores", action="store_true", help="use every core; the default is one, with one thread")
+    parser.add_argument("--save", metavar="MACHINE", help="keep the result under benchmarks/results, with this name")
+    options = parser.parse_args()
+    if options.device == "cpu" and not options.all_cores:
+        one_core()
+    from . import convert, train_step  # after the core is chosen: PyTorch counts threads when it is loaded
+
+    if options.benchmark == "convert":
+        result = convert.run(options.weights, options.top, options.repeats)
+    else:
+        result = train_step.run(options.repeats, options.device)
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.save:
+        name = f"{options.benchmark}{'_top' if options.top else ''}_{options.save}_{result['environment']['date']}.json"
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / name).write_text(text + "\n")
+    return 0
+
+
+def one_core() -> None:
+    """Both sides on one core with one thread: on a shared machine, more drowns the comparison."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    import torch
+
+    torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

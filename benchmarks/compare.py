@@ -1,0 +1,69 @@
+"""Two ways of doing the same: equal results first, then both timed in turn."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+Call = Callable[[], object]
+
+
+def timed(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds of each call, `repeats` times in turn, so that a slow minute is slow for all."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            synchronise()
+            start = time.perf_counter()
+            call()
+            synchronise()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: {"median": median(all_), "min": min(all_), "max": max(all_)} for name, all_ in seconds.items()}
+
+
+def ratios(times: Mapping[str, Mapping[str, float]], ours: str) -> dict[str, float]:
+    """How many times as long as ours the others take: above 1, ours is faster."""
+    return {name: round(time_["median"] / times[ours]["median"], 3) for name, time_ in times.items() if name != ours}
+
+
+def synchronise() -> None:
+    """Wait for what a CUDA device still computes."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def environment() -> dict[str, Any]:
+    """The hardware and versions that a figure belongs to."""
+    names = ("torch-convae", "torch", "torchvision", "numpy", "h5py", "keras", "safetensors")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "versions": {name: found for name in names if (found := _version(name))},
+    }
+
+
+def processor() -> str:
+    """The processor as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
