@@ -38,7 +38,16 @@ class Config:
     compile: bool = _flag(False, "compile the model with torch.compile, in place", action="store_true")
 
 
-METAVARS = {"data_root": "FOLDER", "out": "FOLDER", "weights": "FILE", "size": "HxW"}
+METAVARS = {
+    "data": "NAME|FOLDER",
+    "data_root": "FOLDER",
+    "out": "FOLDER",
+    "weights": "FILE",
+    "size": "HxW",
+    "lr": "RATE,..",
+    "epochs": "N,..",
+    "device": "DEVICE",
+}
 
 # A run that goes on may find its data elsewhere or compute on another device; all else is what it is.
 FREE = frozenset({"out", "fresh", "device", "data_root"})
@@ -60,7 +69,7 @@ def add_flags(parser: argparse.ArgumentParser, recipes: Sequence[str]) -> None:
             parser.add_argument(one.name, nargs="?", choices=recipes, default=one.default, **options)
         else:
             if not options.keys() & {"action", "choices"}:
-                options["metavar"] = METAVARS.get(one.name, "X")
+                options["metavar"] = METAVARS.get(one.name, "N")
             parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **options)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,35 +18,47 @@ from .data import DataSet
 from .files import write_whole
 from .training import Phase, Run, Splits, evaluate
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SHOWN = 8
 SHOWN_MASKS = 4
 
 
-def draw(folder: Path, phases: tuple[Phase, ...], data: DataSet, run: Run, splits: Splits) -> None:
-    """Write the run's pictures; without matplotlib, say so and write none."""
+def draw_curves(folder: Path) -> None:
+    """The run's losses and figures over its epochs; without matplotlib, say so and draw nothing."""
     try:
         from . import plots
     except ImportError:
         print("No pictures: they need matplotlib (pip install 'torch-convae[plots]').", file=sys.stderr)
         return
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    figures = {"curves": plots.curves(history)}
-    test, last = data.splits["test"], phases[-1]
-    for phase in phases:
-        if not phase.task.figures:
-            images = _spread(test.images, SHOWN)
-            made = _output(phase, images, run).clamp(0, 1) * 255
-            figures["reconstructions"] = plots.rows({"image": _shown(images), "reconstruction": _shown(made)})
-    if last.task.figures:
-        _, counts = evaluate(last, splits.measured["test"], run, splits.batch_size)
-        assert counts is not None
-        figures["confusion"] = plots.confusion(counts.cpu().numpy(), data.classes)
+    _save(folder / "curves.png", plots.curves(history))
+
+
+def draw_phase(folder: Path, phase: Phase, data: DataSet, run: Run, splits: Splits) -> None:
+    """What the network of a stage that just ended makes of test images."""
+    if find_spec("matplotlib") is None:
+        return
+    from . import plots
+
+    test = data.splits["test"]
+    if not phase.task.figures:
+        images = _spread(test.images, SHOWN)
+        made = _output(phase, images, run).clamp(0, 1) * 255
+        _save(folder / "reconstructions.png", plots.rows({"image": _shown(images), "reconstruction": _shown(made)}))
+        return
+    _, counts = evaluate(phase, splits.measured["test"], run, splits.batch_size)
+    assert counts is not None
+    _save(folder / "confusion.png", plots.confusion(counts.cpu().numpy(), data.classes))
     if data.task == "masks":
         images, truth = _spread(test.images, SHOWN_MASKS), _spread(test.targets, SHOWN_MASKS).numpy()
-        predicted = _output(last, images, run).argmax(1).numpy()
-        figures["masks"] = plots.masks(_shown(images), truth, predicted, data.classes)
-    for name, figure in figures.items():
-        write_whole(folder / f"{name}.png", partial(figure.savefig, dpi=100))
+        predicted = _output(phase, images, run).argmax(1).numpy()
+        _save(folder / "masks.png", plots.masks(_shown(images), truth, predicted, data.classes))
+
+
+def _save(path: Path, figure: Figure) -> None:
+    write_whole(path, partial(figure.savefig, dpi=100))
 
 
 def _spread(values: Tensor, count: int) -> Tensor:

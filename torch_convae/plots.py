@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -40,7 +41,8 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
             axis.text(
                 sum(where) / len(where), 1.01, stage, transform=axis.get_xaxis_transform(), ha="center", color="0.4"
             )
-        axis.set_xlabel("epoch")
+        axis.set(xlabel="epoch", xlim=(0.5, len(history) + 0.5))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend()
     return figure
 

@@ -20,7 +20,7 @@ from .data import DataSet, Request, batch_indices, load_data, on_device
 from .errors import ConvaeError
 from .files import read_json, write_json
 from .recipes import RECIPES, Built, Recipe, build
-from .training import Diverged, Folder, Interrupted, Run, Splits, Trainer, device, graceful, locked
+from .training import Diverged, Folder, Interrupted, Phase, Run, Splits, Trainer, device, graceful, locked
 from .weights import save_model
 
 
@@ -112,8 +112,12 @@ def _introduce(config: Config, run: Run, data: DataSet, built: Built, folder: Fo
 def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder) -> dict[str, Any]:
     started = time.perf_counter()
     splits = _splits(config, run, data)
+
+    def draw(phase: Phase) -> None:
+        pictures.draw_phase(folder.path, phase, data, run, splits)
+
     with graceful() as stop:
-        results = Trainer(run, splits, folder, built.models, stop).train(built.phases)
+        results = Trainer(run, splits, folder, built.models, stop, draw).train(built.phases)
     last = next(reversed(results.values()))
     summary = {
         "recipe": config.recipe,
@@ -127,7 +131,7 @@ def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder
         "torch": torch.__version__,
     }
     save_model(built.final, folder.path / "model.safetensors", _header(built, data))
-    pictures.draw(folder.path, built.phases, data, run, splits)
+    pictures.draw_curves(folder.path)
     write_json(folder.summary, summary)  # last: it says that the run is complete
     return summary
 

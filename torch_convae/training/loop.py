@@ -76,6 +76,7 @@ class Trainer:
     folder: Folder
     models: nn.Module  # all that is trained, for the checkpoint
     stop: Stop
+    finished: Callable[[Phase], None] = lambda phase: None  # called when a stage ends, with its networks as they are
     progress: Progress = field(default_factory=Progress)
 
     def train(self, phases: Sequence[Phase]) -> dict[str, dict[str, Any]]:
@@ -111,6 +112,7 @@ class Trainer:
         if frozen_hash(phase.model) != progress.frozen:
             raise ConvaeError(f"Stage {stage.name} changed tensors that were frozen. Please report this.")
         progress.results[stage.name] = self._results(phase, released)
+        self.finished(phase)
         progress.phase, progress.epoch, progress.frozen, progress.seconds = progress.phase + 1, 0, "", 0.0
         self._save(optimizer=None)
         self.stop.raise_if_asked()

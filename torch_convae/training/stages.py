@@ -84,8 +84,11 @@ def keep_up(model: nn.Module, steps: int) -> None:
 
 
 def frozen_hash(model: nn.Module) -> str:
-    """SHA-256 over every tensor that is not to move: frozen parameters, and the buffers that stand beside them."""
-    digest = hashlib.sha256()
+    """SHA-256 over every tensor that is not to move: frozen parameters, and buffers of parts in evaluation mode.
+
+    "nothing" where everything trains.
+    """
+    digest, empty = hashlib.sha256(), hashlib.sha256().hexdigest()
     for path, layer in model.named_modules():
         tensors = {name: value for name, value in layer.named_parameters(recurse=False) if not value.requires_grad}
         if not layer.training:
@@ -93,7 +96,7 @@ def frozen_hash(model: nn.Module) -> str:
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{path}.{name}".encode())
             digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest() if digest.hexdigest() != empty else "nothing"
 
 
 def parameter_count(parameters: list[nn.Parameter]) -> int:
