@@ -22,13 +22,14 @@ DECONVOLUTION = "deconvolution2d"  # Keras 1's name, which auto-named layers car
 def read(path: Path) -> Source:
     """Every weight of a legacy Keras file, in the model's order."""
     with safe_h5.opened(path) as file:
-        weights = file.get("model_weights", file)
+        weights = safe_h5.child(file, "model_weights", path) or file
         names = safe_h5.strings(weights.attrs, "layer_names")
         if names is None:
             raise BridgeError(_not_legacy(path, file))
         config = _config(path, file)
-        kinds = architecture.kinds(config) if config else dict.fromkeys(_deconvolutions(names), "Conv2DTranspose")
-        version = _attribute("keras_version", weights, file)
+        kinds = architecture.kinds(config) if config else _named_kinds(names)
+        # Keras 2 was the first to write its version with the weights, late Keras 1 wrote it with whole models.
+        version = _attribute("keras_version", weights, file) or "1"
         backend = _attribute("backend", weights, file)
         stored: dict[str, Stored] = {}
         for layer in names:
@@ -37,7 +38,7 @@ def read(path: Path) -> Source:
         {key: _undo(key, tensor, version, backend, kinds) for key, tensor in stored.items()},
         format="keras-h5-model" if config else "keras-h5-weights",
         path=path,
-        keras_version=version or "1",  # Keras 2 was the first to write its version
+        keras_version=version,
         backend=backend,
         architecture=config,
         kinds=kinds,
@@ -91,17 +92,22 @@ def _add_layer(
         stored[key] = tensor
 
 
-def _undo(key: str, tensor: Stored, version: str | None, backend: str | None, kinds: Mapping[str, str]) -> Stored:
+def _undo(key: str, tensor: Stored, version: str, backend: str | None, kinds: Mapping[str, str]) -> Stored:
     """The tensor as Keras 3 would have stored it."""
     layer, _, role = key.rpartition("/")
     if role != "kernel" or len(tensor.shape) < 3:
         return tensor
     if backend == "theano":  # its convolutions turn the kernel around; Keras 3 and PyTorch do not
         tensor = _changed(tensor, lambda array: np.flip(array, tuple(range(array.ndim - 2))))
-    if (version or "1").startswith("1.") or version is None) and kind == "Conv2DTranspose" and len(tensor.shape) == 4:
+    if version.split(".")[0] == "1" and kinds.get(layer) == "Conv2DTranspose" and len(tensor.shape) == 4:
         # Keras 1 stored (height, width, in, out) here, Keras 2 and 3 (height, width, out, in).
         tensor = _changed(tensor, lambda array: array.transpose(0, 1, 3, 2))
     return tensor
+
+
+def _named_kinds(names: list[str]) -> dict[str, str]:
+    """The classes that Keras 1's own names tell and shapes do not."""
+    return {name: "Conv2DTranspose" for name in names if name.startswith(DECONVOLUTION)}
 
 
 def _changed(tensor: Stored, change: Callable[[Array], Array]) -> Stored:

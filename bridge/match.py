@@ -18,6 +18,10 @@ from .slots import Places, Slot, places, tensor_of
 from .source import Shape, Source, split
 
 
+# Keras 1 stored a transposed convolution (height, width, in, out); the reader puts that right where it can tell one.
+DECONVOLUTION_AXES = (2, 3, 0, 1)
+
+
 def match(
     source: Source,
     module: nn.Module,
@@ -131,14 +135,9 @@ def _copies(sides: _Sides) -> tuple[dict[str, Copy], dict[str, str]]:
             raise BridgeError(f"{key} and {taken[slot.target]} both go to {slot.target}. Rename or skip one of them.")
         else:
             taken[slot.target] = key
-            flat = resolve(flats, sides.options.flatten, split(key)[0], shape) if _orders_inputs(slot, key) else None
+            flat = resolve(flats, sides.options.flatten, split(key)[0], shape) if slot.ordered else None
             copied[key] = Copy(key, slot.target, _transform(sides.source, key, slot, flat), shape, slot.shape)
     return copied, reasons
-
-
-def _orders_inputs(slot: Slot, key: str) -> bool:
-    """Whether a weight has one value for each input, so that their order matters."""
-    return slot.kind == "BatchNormalization" or (slot.kind == "Dense" and split(key)[1] == "kernel")
 
 
 def _transform(source: Source, key: str, slot: Slot, flat: Transform | None) -> Transform:
@@ -150,7 +149,15 @@ def _transform(source: Source, key: str, slot: Slot, flat: Transform | None) -> 
             f"{source.name}: {key} is {shape}, but {slot.target} is {slot.shape}, the {slot.layout.role} of a "
             f"{slot.kind} layer. Keep its initial value with skip {split(key)[0]!r}."
         )
-    return Transform(slot.layout.axes, flat.unflatten, flat.inferred) if flat else Transform(slot.layout.axes)
+    axes = slot.layout.axes
+    if slot.kind == "Conv2DTranspose" and len(shape) == 4 and _of_keras_1(source, split(key)[0]):
+        axes = DECONVOLUTION_AXES
+    return Transform(axes, flat.unflatten, flat.inferred) if flat else Transform(axes)
+
+
+def _of_keras_1(source: Source, layer: str) -> bool:
+    """Whether Keras 1 stored a layer whose class its file does not tell, so that only the module does."""
+    return (source.keras_version or "").split(".")[0] == "1" and layer not in source.kinds
 
 
 def _no_counterpart(sides: _Sides, key: str) -> str:

@@ -46,9 +46,9 @@ def renamed(source: Source, rules: Iterable[tuple[str, str]]) -> dict[str, str]:
         for key, current in keys.items():
             layer, role = split(current)
             if found := expression.fullmatch(layer):
-                keys[key] = f"{slashed(found.expand(template))}/{role}"
+                keys[key] = f"{_expanded(found, template)}/{role}"
             elif found := expression.fullmatch(current):
-                keys[key] = slashed(found.expand(template))
+                keys[key] = _expanded(found, template)
             hits += bool(found)
         if not hits:
             raise BridgeError(unmatched("rename", pattern, list(source.layers)))
@@ -58,7 +58,7 @@ def renamed(source: Source, rules: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _compiled(pattern: str, replacement: str) -> tuple[re.Pattern[str], str]:
     """A rule: an exact name, a glob (its stars are carried over in order) or a regular expression."""
     if not re.search(r"[\\()\[\]+^$|?]", pattern):
-        pieces = [re.escape(piece) for piece in pattern.split("*")]
+        pieces = [re.escape(piece).replace(r"\.", "[./]") for piece in pattern.split("*")]
         groups = iter(range(1, len(pieces)))
         template = re.sub(r"\*", lambda _: rf"\g<{next(groups, 0)}>", replacement.replace("\\", r"\\"))
         return re.compile("(.*)".join(pieces)), template
@@ -66,6 +66,13 @@ def _compiled(pattern: str, replacement: str) -> tuple[re.Pattern[str], str]:
         return re.compile(pattern), replacement
     except re.error as error:
         raise BridgeError(f"rename {pattern!r} is not a regular expression: {error}.") from error
+
+
+def _expanded(found: re.Match[str], template: str) -> str:
+    try:
+        return slashed(found.expand(template))
+    except (re.error, IndexError) as error:
+        raise BridgeError(f"rename to {template!r} is not a regular expression's replacement: {error}.") from error
 
 
 def slashed(name: str) -> str:

@@ -14,6 +14,7 @@ from .errors import BridgeError
 from .source import Array, Stored
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MOST_COMPRESSED = 1100  # gzip makes at most 1032 bytes of one
 
 
 @contextmanager
@@ -64,13 +65,15 @@ def stored(dataset: h5py.Dataset, path: Path) -> Stored:
     where = f"{path}: {dataset.name}"
     if dataset.external or dataset.is_virtual:
         raise BridgeError(f"{where} keeps its numbers in another file; weights are stored in the file itself.")
-    if dataset.shape is None or (dataset.dtype.kind not in "fiu" and not _is_bfloat16(dataset)):
+    if dataset.shape is None or not (_is_numbers(dataset.dtype) or _is_bfloat16(dataset)):
         raise BridgeError(f"{where} holds {dataset.dtype}, not numbers.")
     name, shape, dtype = dataset.name, tuple(dataset.shape), dataset.dtype
     offset = dataset.id.get_offset() if dataset.chunks is None else None
     if offset is None:
         if dataset.nbytes and not dataset.id.get_storage_size():
             raise BridgeError(f"{where} declares {shape} numbers and stores none.")
+        if dataset.nbytes > MOST_COMPRESSED * dataset.id.get_storage_size():
+            raise BridgeError(f"{where} declares {shape} numbers, more than what it stores can hold.")
         return Stored(shape, str(dtype), lambda: _read(path, name))
     if offset + dataset.nbytes > path.stat().st_size:
         raise BridgeError(f"{where} reaches past the end of the file: it is truncated. Get the file again.")
@@ -87,6 +90,10 @@ def widened(bits: Array) -> Array:
 def native(array: Array) -> Array:
     """The same numbers in this machine's byte order; PyTorch takes no other."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _is_numbers(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "fiu" and dtype.itemsize <= 8  # NumPy has wider floats, PyTorch has not
 
 
 def _is_bfloat16(dataset: h5py.Dataset) -> bool:

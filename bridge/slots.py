@@ -24,6 +24,7 @@ class Slot:
     shape: Shape
     kind: str | None
     layout: Layout | None
+    ordered: bool = False  # one value for each input of a flat layer, so that the inputs' order matters
 
     @property
     def counts(self) -> bool:
@@ -91,4 +92,6 @@ def _slots(part: nn.Module, prefix: str) -> Iterator[Slot]:
             if nn.parameter.is_lazy(tensor):
                 raise BridgeError(f"{prefix}{path}.{name} has no shape yet. Run the module once before loading.")
             target = f"{prefix}{path}.{name}" if path else f"{prefix}{name}"
-            yield Slot(target, path.replace(".", "/"), name, tuple(tensor.shape), kind, layouts.get(name))
+            flat = isinstance(layer, nn.BatchNorm1d) or (kind == "Dense" and name == "weight")
+            layout = layouts.get(name)
+            yield Slot(target, path.replace(".", "/"), name, tuple(tensor.shape), kind, layout, bool(layout and flat))

@@ -52,10 +52,12 @@ def spell(
     if all(_NAMELESS.fullmatch(role) for _, role in parts):
         return [Spelled("", role) for role in _roles_by_shape(shapes)]
     scopes = list(dict.fromkeys(scope for scope, _ in parts))
-    if children is None:
-        inner = {scope: _below(layer, scope, several=len(scopes) > 1) for scope in scopes}
+    if children:
+        inner = _placed(layer, scopes, children)
+    elif children is not None and len(scopes) == 1:
+        inner = {scopes[0]: ""}
     else:
-        inner = _placed(layer, scopes, children) if children else dict.fromkeys(scopes, "")
+        inner = {scope: _below(layer, scope, several=len(scopes) > 1) for scope in scopes}
     return [Spelled(inner[scope], role) for scope, role in parts]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,7 +56,8 @@ def read_pickled(path: Path) -> Source:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged bytes lead to
-        reason = str(error).split("\n")[0]
+        unsafe = isinstance(error, pickle.UnpicklingError)  # torch's text advises to run what is in the file
+        reason = "it holds more than tensors and plain values" if unsafe else str(error).split("\n")[0]
         raise BridgeError(
             f"{path} is not a whole file of weights ({reason}). Save a state dict: torch.save(m.state_dict(), path)."
         ) from error
@@ -88,7 +90,7 @@ def _key(name: str) -> str:
 def _without_prefix(stored: dict[str, Stored]) -> dict[str, Stored]:
     for prefix in (added.replace(".", "/") for added in ADDED_PREFIXES):
         if stored and all(key.startswith(prefix) for key in stored):
-            stored = {key.removeprefix(prefix): tensor for key, tensor in stored.items()}
+            return _without_prefix({key.removeprefix(prefix): tensor for key, tensor in stored.items()})
     return stored
 
 
@@ -119,8 +121,12 @@ def _fetcher(path: Path, name: str) -> Any:
 
 def _numpy(tensor: Tensor) -> Array:
     tensor = tensor.detach().cpu()
-    # numpy has no bfloat16; float32 holds every one of them.
-    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+    # NumPy has no bfloat16 and no float8; float32 holds every one of them.
+    narrow = tensor.dtype == torch.bfloat16 or (tensor.is_floating_point() and tensor.itemsize < 2)
+    try:
+        return np.asarray((tensor.float() if narrow else tensor).numpy())
+    except (TypeError, RuntimeError) as error:
+        raise BridgeError(f"A tensor of {tensor.layout} and {tensor.dtype} cannot be read. Save it dense.") from error
 
 
 def _preprocessing(header: Mapping[str, str]) -> preprocessing.Preprocessing | None:

@@ -1,6 +1,7 @@
 """What the tests share: Keras on PyTorch, random weights on both sides, and Keras's two kinds of .h5 file."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
 
     def save(model: Any, name: str = "model.h5", *, weights_only: bool = False) -> Path:
         path = tmp_path / name
-        model.save(path)
+        with warnings.catch_warnings():  # Keras's, of its own variables
+            warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
+            model.save(path)
         if weights_only:
             whole = path.rename(path.with_name(f"whole-{name}"))
             with h5py.File(whole) as file, h5py.File(path, "w") as copy:

@@ -183,8 +183,8 @@ def test_a_file_of_an_old_keras_gives_what_that_keras_gave(file: str, chain: Any
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_of_an_old_keras_says_who_wrote_it(file: str) -> None:
     source = bridge.read(FIXTURES / f"{file}.h5")
-    version = {"keras1": "1", "keras2": file[6:11].replace("_", "."), "tf": "2.21.0"}[file.split("_")[0]]
-    assert source.keras_version == version
+    version = {"keras1": "1", "keras2": file[5:10].replace("_", "."), "tf": "2.21.0"}[file.split("_")[0]]
+    assert (source.keras_version or "").startswith(version)
     assert source.format == ("keras-h5-model" if file.endswith("_model") else "keras-h5-weights")
     assert (source.architecture is not None) == file.endswith("_model")
     assert source.backend == (None if file.startswith("keras1") else "tensorflow")
