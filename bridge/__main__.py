@@ -178,7 +178,7 @@ def build(spec: str) -> nn.Module:
         factory = importlib.import_module(name)
         for part in attribute.split("."):
             factory = getattr(factory, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # it is the caller's code, from its first line on
         raise BridgeError(f"--into {spec!r}: {error}.") from error
     try:
         module: Any = factory if isinstance(factory, nn.Module) else factory()  # type: ignore[operator]
@@ -212,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()  # here, where a reader that went away is no error
     except BridgeError as error:
         print(f"bridge: {printable(str(error))}", file=sys.stderr)
         return 2

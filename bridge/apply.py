@@ -12,7 +12,7 @@ from .errors import BridgeError
 from .formats import read
 from .match import match
 from .options import Flattened, Rename
-from .plan import Plan
+from .plan import Copy, Plan
 from .slots import tensor_of
 from .source import Array, Source, from_arrays
 from .torch_files import from_state_dict
@@ -46,12 +46,28 @@ def load(
             )
     # Every array is at hand before the first is copied: one that cannot be read changes nothing.
     arrays = {key: given[key] for key in plan.copied}
+    _refuse_contradictions(plan, targets, arrays)
     with torch.no_grad():
         for key, copy in plan.copied.items():
             copy.transform.into(targets[copy.target], arrays.pop(key))
         for name, value in plan.filled.items():
             tensor_of(module, name).fill_(value)
     return plan
+
+
+def _refuse_contradictions(plan: Plan, targets: Mapping[str, Tensor], arrays: Mapping[str, Array]) -> None:
+    """Tied parameters are one tensor: their sources must be equal."""
+    first: dict[int, Copy] = {}
+    for copy in plan.copied.values():
+        other = first.setdefault(id(targets[copy.target]), copy)
+        if other is copy:
+            continue
+        one, two = (each.transform.apply(arrays[each.source]) for each in (other, copy))
+        if not torch.equal(one, two):
+            raise BridgeError(
+                f"{other.source} and {copy.source} differ, but {other.target} and {copy.target} are one tensor. "
+                f"Skip one of them."
+            )
 
 
 def source_of(weights: Weights) -> Source:

@@ -17,9 +17,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Whatever goes wrong meanwhile, `path` stays as it was and nothing else is left behind.
     """
-    if path.is_dir() or (path.exists() and not path.is_file()):
-        raise BridgeError(f"{path} is not a regular file. Name another destination.")
     try:
+        if path.is_dir() or (path.exists() and not path.is_file()):
+            raise BridgeError(f"{path} is not a regular file. Name another destination.")
         handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
     except OSError as error:

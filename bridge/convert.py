@@ -50,11 +50,13 @@ def convert(
     """
     given, path = read(source), Path(destination)
     write = _writer(path)
-    if path.exists() and given.path and path.samefile(given.path):
+    if given.path and _same_file(path, given.path):
         raise BridgeError(f"{path} is the source itself. Name another destination.")
     options = Options(skip=(skip,) if isinstance(skip, str) else tuple(skip), flatten=flatten or {})
     options.check_skips([*given, *given.layers])
+    options.check_flatten(list(given.layers))
     planned = _converted(given, names.scheme(to), options)
+    _refuse_doubles(given, planned)
     tensors = {name: transform.apply(given[key]) for key, (name, transform) in planned.items()}
     with replacing(path) as beside:
         write(tensors, beside, metadata(given) | {"order": "\n".join(tensors)})
@@ -93,13 +95,31 @@ def _converted(source: Source, scheme: names.Scheme, options: Options) -> dict[s
             continue
         parameter, transform = role, identity(shape)
         if source.layout == "keras":
-            layout = next(layout for layout in KINDS[kinds[layer]] if layout.role == role)
+            layout = next((layout for layout in KINDS[kinds[layer]] if layout.role == role), None)
+            if layout is None:
+                raise BridgeError(
+                    f"{source.name}: {key} is no weight of a {kinds[layer]} layer. Leave it out with skip {key!r}."
+                )
             ordered = kinds[layer] == "BatchNormalization" or (kinds[layer] == "Dense" and role == "kernel")
             flat = resolve(flats, options.flatten, layer, shape) if ordered else None
             parameter = layout.parameter
             transform = Transform(layout.axes, flat.unflatten, flat.inferred) if flat else Transform(layout.axes)
-        planned[key] = (f"{named[keras[layer]]}.{parameter}".replace("/", "."), transform)
+        planned[key] = (f"{named[keras[layer]]}.{parameter}".replace("/", ".").lstrip("."), transform)
     return planned
+
+
+def _refuse_doubles(source: Source, planned: Mapping[str, tuple[str, Transform]]) -> None:
+    keys: dict[str, str] = {}
+    for key, (name, _) in planned.items():
+        if keys.setdefault(name, key) != key:
+            raise BridgeError(f"{source.name}: {key} and {keys[name]} would both be called {name}. Skip one of them.")
+
+
+def _same_file(path: Path, source: Path) -> bool:
+    try:
+        return path.samefile(source)
+    except OSError:  # there is no such file yet, or cannot be
+        return False
 
 
 def _kind(source: Source, layer: str) -> str:

@@ -15,9 +15,8 @@ from . import architecture
 from .architecture import KerasLayer
 from .errors import BridgeError
 from .layouts import Transform
+from .sizes import Size, pair, times, transposed, windowed, with_edges
 from .source import Shape, Source
-
-Size = int | None
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,14 @@ class Map:
 
 @dataclass(frozen=True)
 class Flat:
-    """The values of a (height, width, channels) map in a row, channels fastest."""
+    """The values of a (height, width, channels) map in a row, channels fastest.
+
+    `mixed` with others, by a layer that is not known here, they have no order that could be told.
+    """
 
     shape: tuple[Size, Size, Size]
     inferred: bool = False
+    mixed: bool = False
 
 
 State = Map | Flat | None
@@ -43,7 +46,10 @@ SAME_SHAPE = frozenset(
     "GaussianDropout AlphaDropout SpatialDropout2D ActivityRegularization LayerNormalization Masking".split()
 )
 WINDOWS = frozenset("Conv2D SeparableConv2D DepthwiseConv2D MaxPooling2D AveragePooling2D".split())
-MAPS = WINDOWS | {"Conv2DTranspose", "UpSampling2D", "ZeroPadding2D", "Cropping2D"}
+MERGED = frozenset({"Add", "Multiply", "Average", "Maximum", "Minimum", "Subtract"})
+UNORDERED = frozenset({"Dense", "InputLayer"})  # what they give out has no order of a map
+EDGES = frozenset({"ZeroPadding2D", "Cropping2D"})
+MAPS = WINDOWS | EDGES | {"Conv2DTranspose", "UpSampling2D"}
 
 
 def flattened(source: Source) -> dict[str, Flat]:
@@ -52,14 +58,21 @@ def flattened(source: Source) -> dict[str, Flat]:
     if source.architecture is None:
         return guessed
     found: dict[str, Flat] = {}
-    _follow(architecture.layers(source.architecture), None, "", found)
-    return {layer: guessed.get(layer, flat) if None in flat.shape else flat for layer, flat in found.items()}
+    try:
+        _follow(architecture.layers(source.architecture), None, "", found)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise BridgeError(
+            f"{source.name}: its model_config is not one of Keras ({error}). Get the file again."
+        ) from error
+    unknown = {layer for layer, flat in found.items() if None in flat.shape and not flat.mixed}
+    return {layer: guessed.get(layer, flat) if layer in unknown else flat for layer, flat in found.items()}
 
 
-def _follow(layers: tuple[KerasLayer, ...], entry: State, prefix: str, found: dict[str, Flat]) -> State:
+def _follow(layers: tuple[KerasLayer, ...], given: State, prefix: str, found: dict[str, Flat]) -> State:
     """What a model gives out, given what comes in; notes each layer that is given a flattened map."""
     states: dict[str, State] = {}
-    state: State = entry
+    state: State = given
+    entry = given if [layer.kind for layer in layers].count("InputLayer") < 2 else None
     for layer in layers:
         inputs = [states.get(name) for name in layer.inputs] or [entry]
         if isinstance(inputs[0], Flat):
@@ -69,6 +82,8 @@ def _follow(layers: tuple[KerasLayer, ...], entry: State, prefix: str, found: di
             if layer.children
             else _out(layer, inputs)
         )
+        if len(layer.config.get("output_layers", ())) > 1 and isinstance(layer.config["output_layers"][0], list):
+            state = Map((None, None, None))  # several outputs: the last one need not be the one that goes on
         states[layer.name] = state
     return state
 
@@ -77,7 +92,7 @@ def _out(layer: KerasLayer, inputs: list[State]) -> State:
     config, given = layer.config, inputs[0]
     declared = config.get("batch_shape") or config.get("batch_input_shape")
     if declared and (layer.kind == "InputLayer" or given is None):
-        given = _declared(declared, config)
+        given = _within(_declared(declared, config), given)
     if given is None and layer.kind in MAPS:
         given = Map((None, None, None), config.get("data_format") == "channels_first")
     if layer.kind == "InputLayer" or layer.kind in SAME_SHAPE:
@@ -86,7 +101,17 @@ def _out(layer: KerasLayer, inputs: list[State]) -> State:
         return _flatten(layer, given)
     if isinstance(given, Map):
         return _resized(layer, given, inputs)
+    if any(isinstance(state, Flat) for state in inputs) and layer.kind not in UNORDERED:
+        return given if layer.kind in MERGED else Flat((None, None, None), mixed=True)
     return None
+
+
+def _within(declared: State, given: State) -> State:
+    """The map that a nested model is given, where it declares one of any size."""
+    if isinstance(declared, Map) and isinstance(given, Map) and declared.channels_first == given.channels_first:
+        sizes = tuple(size or known for size, known in zip(declared.shape, given.shape, strict=True))
+        return Map(sizes, declared.channels_first)
+    return declared
 
 
 def _declared(shape: Any, config: Mapping[str, Any]) -> State:
@@ -110,59 +135,31 @@ def _resized(layer: KerasLayer, given: Map, inputs: list[State]) -> State:
     height, width, channels = given.shape[1:] + given.shape[:1] if first else given.shape
     sizes: tuple[Size, Size]
     if layer.kind in WINDOWS:
-        sizes = _windowed(config, (height, width))
+        sizes = windowed(config, (height, width))
         channels = _channels(config, channels)
     elif layer.kind == "Conv2DTranspose":
-        strides = _pair(config.get("strides"), (1, 1))
-        sizes = _times((height, width), strides) if config.get("padding") == "same" else (None, None)
+        sizes = transposed(config, (height, width))
         channels = config.get("filters")
+    elif layer.kind in EDGES:
+        sizes = with_edges(config, (height, width))
     elif layer.kind == "UpSampling2D":
-        sizes = _times((height, width), _pair(config.get("size"), (2, 2)))
+        sizes = times((height, width), pair(config.get("size"), (2, 2)))
     elif layer.kind in ("Concatenate", "Merge"):
         sizes, channels = (
             (height, width),
             _sum([state.shape[-1] if isinstance(state, Map) else None for state in inputs]),
         )
-    elif layer.kind in ("Add", "Multiply", "Average", "Maximum"):
+    elif layer.kind in MERGED:
         sizes = (height, width)
     else:
         return Map((None, None, None), first) if "Global" not in layer.kind else None
     return Map((channels, *sizes) if first else (*sizes, channels), first)
 
 
-def _windowed(config: Mapping[str, Any], sizes: tuple[Size, Size]) -> tuple[Size, Size]:
-    kernel = _pair(config.get("kernel_size") or config.get("pool_size"), (0, 0))
-    if kernel == (0, 0):  # Keras 1
-        kernel = (config.get("nb_row", 0), config.get("nb_col", 0))
-    pooling = "pool_size" in config
-    strides = _pair(config.get("strides") or config.get("subsample"), kernel if pooling else (1, 1))
-    dilation = _pair(config.get("dilation_rate"), (1, 1))
-    same = (config.get("padding") or config.get("border_mode")) == "same"
-
-    def size(given: Size, axis: int) -> Size:
-        if given is None:
-            return None
-        reach = 0 if same else (kernel[axis] - 1) * dilation[axis]
-        return -(-(given - reach) // strides[axis])
-
-    return size(sizes[0], 0), size(sizes[1], 1)
-
-
 def _channels(config: Mapping[str, Any], given: Size) -> Size:
     if "depth_multiplier" in config and "filters" not in config:
         return given * int(config["depth_multiplier"]) if given else None
     return config.get("filters") or config.get("nb_filter") or given
-
-
-def _pair(value: Any, default: tuple[int, int]) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    return (int(value[0]), int(value[1])) if isinstance(value, (list, tuple)) and len(value) == 2 else default
-
-
-def _times(sizes: tuple[Size, Size], factors: tuple[int, int]) -> tuple[Size, Size]:
-    height, width = (size * factor if size else None for size, factor in zip(sizes, factors, strict=True))
-    return height, width
 
 
 def _sum(values: list[Size]) -> Size:
@@ -176,16 +173,21 @@ def _from_shapes(source: Source) -> dict[str, Flat]:
     height and width stay unknown.
     """
     found: dict[str, Flat] = {}
+    normalised: dict[str, Flat] = {}  # between a Flatten and a Dense layer, if one follows that takes as many values
     channels: int | None = None
     for layer, shapes in source.layers.items():
         kernel: Shape = shapes.get("kernel") or shapes.get("pointwise_kernel") or ()
         if len(kernel) == 4:
             channels = shapes["bias"][0] if "bias" in shapes else kernel[3]
+            normalised = {}
             continue
         dense = len(kernel) == 2 and "recurrent_kernel" not in shapes
         values = kernel[0] if dense else shapes.get("moving_mean", (0,))[0]
         if channels and values > channels and values % channels == 0:
-            found[layer] = Flat(_square(values // channels, channels), inferred=True)
+            flat = Flat(_square(values // channels, channels), inferred=True)
+            normalised[layer] = flat
+            if dense:
+                found |= {name: each for name, each in normalised.items() if each == flat}
         if dense:
             channels = None
     return found
@@ -212,7 +214,7 @@ def resolve(known: Mapping[str, Flat], given: Mapping[str, Shape | None], layer:
     sizes = known[layer].shape
     rest = values // prod(size for size in sizes if size)
     whole = tuple(size or rest for size in sizes) if sizes.count(None) <= 1 else ()
-    if prod(whole) != values:
+    if not whole or prod(whole) != values:
         raise BridgeError(
             f"{layer} takes {values} flattened values, and the file does not say of which map. "
             f"Say it with flatten={{{layer!r}: (height, width, channels)}}."

@@ -36,11 +36,11 @@ def read(path: str | PathLike[str]) -> Source:
 
 
 def _start(path: Path) -> bytes:
-    if not path.exists():
-        raise BridgeError(f"{path} does not exist.")
-    if not path.is_file():
-        raise BridgeError(f"{path} is not a regular file. Give a Keras .h5, a .safetensors or a .pt file.")
     try:
+        if not path.exists():
+            raise BridgeError(f"{path} does not exist.")
+        if not path.is_file():
+            raise BridgeError(f"{path} is not a regular file. Give a Keras .h5, a .safetensors or a .pt file.")
         with path.open("rb") as file:
             start = file.read(16)
     except OSError as error:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .reorder import write_permuted
 from .source import Shape
 
 
@@ -92,10 +93,10 @@ class Transform:
         """Write the array into `target`, which has the result's shape, without a copy in between."""
         given = torch.from_numpy(array)
         if self.unflatten is None:
-            target.copy_(given.permute(self.axes))
+            write_permuted(target, given, self.axes)
             return
-        unfolded = given.reshape(*self.unflatten, *given.shape[1:]).permute(self._steps)
-        target.view(unfolded.shape).copy_(unfolded)
+        unfolded = given.reshape(*self.unflatten, *given.shape[1:])
+        write_permuted(target.view([unfolded.shape[axis] for axis in self._steps]), unfolded, self._steps)
 
     def apply(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         """The array in PyTorch's axes, contiguous."""

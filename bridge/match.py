@@ -17,7 +17,6 @@ from .plan import Copy, Plan
 from .slots import Places, Slot, places, tensor_of
 from .source import Shape, Source, split
 
-
 # Keras 1 stored a transposed convolution (height, width, in, out); the reader puts that right where it can tell one.
 DECONVOLUTION_AXES = (2, 3, 0, 1)
 
@@ -75,6 +74,7 @@ class _Sides:
 def _pair(source: Source, module: nn.Module, options: Options) -> _Sides:
     where = places(module, options.prefix, options.names)
     options.check_skips([*source, *source.layers, *(slot.target for slot in where.slots)])
+    options.check_flatten(list(source.layers))
     current = renamed(source, options.rename)
     kinds = {split(name)[0]: _torch_kind(source.shapes[key]) for key, name in current.items() if _is_weight(key)}
     paths = _paths(dict.fromkeys(split(name)[0] for name in current.values()), kinds, source.layout, where)

@@ -30,6 +30,12 @@ class Options:
         """Whether any of the names is left out."""
         return any(fnmatchcase(name, pattern) for name in candidates for pattern in self.skip)
 
+    def check_flatten(self, layers: Sequence[str]) -> None:
+        """Refuse a map for a layer that is not there."""
+        for layer in self.flatten:
+            if layer not in layers:
+                raise BridgeError(unmatched("flatten", layer, layers))
+
     def check_skips(self, known: Sequence[str]) -> None:
         """Refuse a pattern that leaves out nothing: it is a typing error."""
         for pattern in self.skip:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from .errors import BridgeError
-from .source import Array, Stored
+from .source import Array, Stored, is_numbers, native
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_COMPRESSED = 1100  # gzip makes at most 1032 bytes of one
@@ -65,7 +65,7 @@ def stored(dataset: h5py.Dataset, path: Path) -> Stored:
     where = f"{path}: {dataset.name}"
     if dataset.external or dataset.is_virtual:
         raise BridgeError(f"{where} keeps its numbers in another file; weights are stored in the file itself.")
-    if dataset.shape is None or not (_is_numbers(dataset.dtype) or _is_bfloat16(dataset)):
+    if dataset.shape is None or not (is_numbers(dataset.dtype) or _is_bfloat16(dataset)):
         raise BridgeError(f"{where} holds {dataset.dtype}, not numbers.")
     name, shape, dtype = dataset.name, tuple(dataset.shape), dataset.dtype
     offset = dataset.id.get_offset() if dataset.chunks is None else None
@@ -85,15 +85,6 @@ def stored(dataset: h5py.Dataset, path: Path) -> Stored:
 def widened(bits: Array) -> Array:
     """bfloat16 bits as float32, which holds every one of them."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def native(array: Array) -> Array:
-    """The same numbers in this machine's byte order; PyTorch takes no other."""
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def _is_numbers(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "fiu" and dtype.itemsize <= 8  # NumPy has wider floats, PyTorch has not
 
 
 def _is_bfloat16(dataset: h5py.Dataset) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import BridgeError
 from .preprocessing import Preprocessing
 
 Array = NDArray[Any]
@@ -88,9 +89,21 @@ def split(key: str) -> tuple[str, str]:
 
 def from_arrays(arrays: Mapping[str, Array]) -> Source:
     """A source of arrays in memory, keyed "layer/role" and laid out as Keras does."""
-    return Source({key: in_memory(array) for key, array in arrays.items()}, format="arrays")
+    return Source({key: in_memory(key, np.asarray(array)) for key, array in arrays.items()}, format="arrays")
 
 
-def in_memory(array: Array) -> Stored:
+def in_memory(key: str, array: Array) -> Stored:
     """A tensor that needs no file."""
-    return Stored(tuple(array.shape), str(array.dtype), lambda: np.asarray(array))
+    if not is_numbers(array.dtype):
+        raise BridgeError(f"{key} holds {array.dtype}, not numbers.")
+    return Stored(tuple(array.shape), array.dtype.name, lambda: np.require(native(array), requirements=["C", "W"]))
+
+
+def is_numbers(dtype: np.dtype[Any]) -> bool:
+    """Whether PyTorch has these numbers, too: NumPy has wider floats."""
+    return dtype.kind in "fiu" and dtype.itemsize <= 8
+
+
+def native(array: Array) -> Array:
+    """The same numbers in this machine's byte order; PyTorch takes no other."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -39,9 +39,7 @@ class Spelled:
     role: str
 
 
-def spell(
-    layer: str, names: Sequence[str], shapes: Sequence[Shape], children: Collection[str] | None
-) -> list[Spelled]:
+def spell(layer: str, names: Sequence[str], shapes: Sequence[Shape], children: Collection[str] | None) -> list[Spelled]:
     """The inner layer and role of every weight of one layer, in order.
 
     `children` are the paths of the layers inside it, where it is a model; None where the file does

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,11 @@ def read_safetensors(path: Path) -> Source:
 def read_pickled(path: Path) -> Source:
     """Every tensor of a .pt or .pth file. Only tensors and plain values are unpickled, nothing is run."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of pickle protocols and of checks that take long: nothing a user can change
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged bytes lead to
         unsafe = isinstance(error, pickle.UnpicklingError)  # torch's text advises to run what is in the file
         reason = "it holds more than tensors and plain values" if unsafe else str(error).split("\n")[0]

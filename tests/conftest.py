@@ -25,7 +25,7 @@ CAMVID_IMAGE = DATA / "camvid" / "val" / "images"
 def keras() -> Any:
     """Keras 3 on PyTorch, in a session of its own: automatic names start from the beginning."""
     keras = pytest.importorskip("keras")
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
     keras.utils.set_random_seed(0)
     return keras
 

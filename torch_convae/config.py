@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
-from .errors import ConvaeError
+from .errors import ConvaeError, one_line
 from .training import LAYOUTS, PRECISIONS
 
 
@@ -58,7 +59,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with 2."""
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}. See {self.prog} --help.\n")
 
 
 def add_flags(parser: argparse.ArgumentParser, recipes: Sequence[str]) -> None:
@@ -66,11 +67,24 @@ def add_flags(parser: argparse.ArgumentParser, recipes: Sequence[str]) -> None:
     for one in fields(Config):
         options = {key: value for key, value in one.metadata.items() if key != "positional"}
         if one.metadata.get("positional"):
-            parser.add_argument(one.name, nargs="?", choices=recipes, default=one.default, **options)
+            # No `choices`: argparse would take the value of a misspelt flag for a recipe, and complain of that.
+            options["metavar"] = f"{{{','.join(recipes)}}}"
+            parser.add_argument(one.name, nargs="?", default=one.default, **options)
         else:
             if not options.keys() & {"action", "choices"}:
                 options["metavar"] = METAVARS.get(one.name, "N")
             parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **options)
+
+
+def check(config: Config) -> None:
+    """Refuse values that no run could use, before any file is touched."""
+    for one in fields(Config):
+        if getattr(config, one.name) == "":  # an unset variable of a shell, not a wish for the default
+            raise ConvaeError(f"--{one.name.replace('_', '-')} is empty. Give it a value, or leave it out.")
+    if config.batch_size is not None and config.batch_size < 1:
+        raise ConvaeError(f"--batch-size {config.batch_size} is not a number of images. Give at least 1.")
+    if not -(2**63) <= config.seed < 2**64:
+        raise ConvaeError(f"--seed {config.seed} does not fit into 64 bits. Give a smaller one.")
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -93,7 +107,7 @@ def per_stage(option: str, text: str | None, defaults: Sequence[float]) -> list[
         raise ConvaeError(f"--{option} {text!r} is not a list of numbers. Write one, or {len(defaults)}.") from error
     if len(values) == 1:
         values *= len(defaults)
-    if len(values) != len(defaults) or min(values) < 0:
+    if len(values) != len(defaults) or not all(0 <= value < math.inf for value in values):
         raise ConvaeError(
             f"--{option} {text!r} should hold one positive number, or one for each of {len(defaults)} stages."
         )

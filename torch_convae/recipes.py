@@ -47,10 +47,22 @@ def build(recipe: Recipe, config: Config, data: DataSet) -> Built:
     """The recipe's models and phases for this data; data of another kind is refused."""
     if data.task != recipe.task:
         raise ConvaeError(f"{config.recipe} trains on {_KINDS[recipe.task]}; {data.name} holds {_KINDS[data.task]}.")
+    if data.task == "classes":
+        _refuse_single_values(data, config.batch_size or recipe.batch_size)
     built = recipe.build(data, stages(recipe, config), Path(config.weights) if config.weights else None)
     if not built.phases:
         raise ConvaeError("Every stage has 0 epochs. Give at least one with --epochs.")
     return built
+
+
+def _refuse_single_values(data: DataSet, batch_size: int) -> None:
+    """BatchNorm cannot train on one value a channel, which the code of one tiny image is."""
+    count, _, height, width = data.splits["train"].images.shape
+    if min(count, batch_size) == 1 and max(height, width) < 8:
+        raise ConvaeError(
+            f"Batches of one image of {height} x {width} are too little for BatchNorm. Give a larger --size or more "
+            "images a step with --batch-size."
+        )
 
 
 def stages(recipe: Recipe, config: Config) -> tuple[Stage, ...]:
@@ -86,10 +98,18 @@ def _convae_weights(autoencoder: Model, classifier: Model, weights: Path) -> Pla
     return load_weights(classifier, weights)
 
 
+SMALLEST = 16  # the encoder halves four times
+
+
 def _unet(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Built:
     channels = data.splits["train"].images.shape[1]
     options = {"classes": len(data.classes), "in_channels": channels}
     model = create("vgg16_unet", **options)
+    height, width = data.splits["train"].images.shape[2:]
+    if min(height, width) < SMALLEST:
+        raise ConvaeError(
+            f"unet takes images of at least {SMALLEST} pixels a side, not {height} x {width}. Set --size."
+        )
     plan = load_weights(model, weights) if weights else None
     if plan is None:
         # There is nothing worth freezing, and no ImageNet statistics to keep to: numbers around zero train best.

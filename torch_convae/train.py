@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from . import pictures
-from .config import FREE, Config, Parser, add_flags, parse_size
+from .config import FREE, Config, Parser, add_flags, check, parse_size
 from .data import DataSet, Request, batch_indices, load_data, on_device
-from .errors import ConvaeError
+from .errors import ConvaeError, one_line
 from .files import read_json, write_json
 from .recipes import RECIPES, Built, Recipe, build
 from .training import Diverged, Folder, Interrupted, Phase, Run, Splits, Trainer, device, graceful, locked
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.pop("list"):
         print(listing())
         return 0
+    again = "the same command without --fresh" if options["fresh"] else "the same command"
     try:
         train(Config(**options))
     except ConvaeError as error:
@@ -37,15 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Diverged as error:
         return _failed(str(error), 1)
     except Interrupted as stopped:
-        return _failed(f"{stopped}; the same command goes on from here", 128 + stopped.signal)
-    except KeyboardInterrupt:
-        return _failed("stopped before training began", 130)
+        return _failed(f"{stopped}; {again} goes on from here", 128 + stopped.signal)
+    except KeyboardInterrupt:  # before training, after it, or a second Ctrl-C
+        return _failed(f"stopped at once; {again} goes on from what was saved", 130)
     return 0
 
 
 def _failed(text: str, code: int) -> int:
-    line = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
-    print(f"torch_convae.train: {line}", file=sys.stderr)
+    print(f"torch_convae.train: {one_line(text)}", file=sys.stderr)
     return code
 
 
@@ -74,6 +74,11 @@ def listing() -> str:
 
 def train(config: Config) -> dict[str, Any]:
     """Train as configured, or go on; what summary.json says."""
+    check(config)
+    if config.recipe not in RECIPES:
+        raise ConvaeError(
+            f"There is no recipe {config.recipe!r}. There are {', '.join(RECIPES)}; --list explains them."
+        )
     recipe = RECIPES[config.recipe]
     run = Run(device(config.device), config.precision, config.layout or recipe.layout, config.compile)
     with locked(Path(config.out or f"runs/{config.recipe}")) as folder:
@@ -139,8 +144,6 @@ def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder
 def _splits(config: Config, run: Run, data: DataSet) -> Splits:
     moved = {name: on_device(split, run.device) for name, split in data.splits.items()}
     batch_size = config.batch_size or RECIPES[config.recipe].batch_size
-    if batch_size < 1:
-        raise ConvaeError(f"--batch-size {batch_size} is not a number of images.")
     count = len(moved["train"])
 
     def order(stage: int, epoch: int) -> Iterable[Tensor]:

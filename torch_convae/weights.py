@@ -20,11 +20,14 @@ from .models.preprocessing import Preprocess
 Plan = bridge.Plan
 
 
-def load_weights(module: Model, path: Path) -> Plan:
-    """Load a Keras or PyTorch weights file by name, and take over the preprocessing it is known to expect."""
+def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
+    """Load a Keras or PyTorch weights file by name, and take over the preprocessing it is known to expect.
+
+    With `strict` a file that leaves anything out, on either side, is refused.
+    """
     try:
         source = bridge.read(path)
-        plan = bridge.load(module, source)
+        plan = bridge.load(module, source, strict=strict)
     except bridge.BridgeError as error:
         raise ConvaeError(str(error)) from error
     if source.preprocessing:
@@ -47,7 +50,5 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
-    except FileNotFoundError as error:
-        raise ConvaeError(f"{path} does not exist. The run is not complete; start it again to finish it.") from error
     except (SafetensorError, OSError) as error:
         raise ConvaeError(f"{path} is damaged ({error}). Start the run over with --fresh.") from error

@@ -58,7 +58,7 @@ class Answer:
 # Starting Python and torch takes seconds, so one process imports the command line and each call is a
 # fork of it: still a process of its own, with its own streams, exit code and, should it come, traceback.
 SERVER = """
-import json, os, signal, sys
+import json, os, signal, sys, traceback
 import bridge.__main__ as cli
 for line in sys.stdin:
     order = json.loads(line)
@@ -67,7 +67,16 @@ for line in sys.stdin:
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         signal.alarm(60)
-        sys.exit(cli.main(order["arguments"]))
+        code = 1
+        try:
+            code = cli.main(order["arguments"])
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # taking the interpreter down would take longer than the command
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 
@@ -17,7 +18,19 @@ from ..files import read_json, write_json, write_lines, write_whole
 
 Checkpoint = dict[str, Any]
 
-OWN = ("config.json", "*.jsonl", "checkpoint*.pt", "*.safetensors", "summary.json", "weights.json", "*.png")
+CONFIG, LOCK = "config.json", ".lock"
+MADE = (
+    "summary.json",
+    "metrics.jsonl",
+    "checkpoint.pt",
+    "checkpoint.previous.pt",
+    "model.safetensors",
+    "weights.json",
+    "curves.png",
+    "reconstructions.png",
+    "confusion.png",
+    "masks.png",
+)
 
 
 @dataclass(frozen=True)
@@ -31,18 +44,31 @@ class Folder:
         """The final figures; it exists once a run is complete."""
         return self.path / "summary.json"
 
+    @property
+    def begun(self) -> bool:
+        """Whether a run was begun here; another program's config.json is none of ours."""
+        try:
+            return "recipe" in read_json(self.path / CONFIG)
+        except ConvaeError:
+            return False
+
     def begin(self, config: Mapping[str, Any], fresh: bool) -> None:
-        """Make the folder, or go on in it; one of another configuration is refused, unless `fresh` empties it."""
-        known = self.path / "config.json"
-        for pattern in OWN if fresh else ():  # a file that is not ours stays, even then
-            for entry in self.path.glob(pattern):
+        """Begin here, or go on; a run of another configuration is refused, unless `fresh` removes what it made.
+
+        A folder that holds anything else, but no run, is refused in any case.
+        """
+        begun = self.begun
+        for name in (CONFIG, *MADE):  # what a killed process was about to write
+            for entry in self.path.glob(f".{name}.[0-9]*{Path(name).suffix}"):
                 entry.unlink()
-        if known.exists():
-            _refuse_other(self.path, read_json(known), config)
-        elif strange := [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]:
+        if not begun and (strange := sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK)):
             raise ConvaeError(f"{self.path} holds {strange[0]}, but no run. Name another --out.")
+        for name in MADE if fresh else ():  # a file that is not ours stays, even then
+            (self.path / name).unlink(missing_ok=True)
+        if begun and not fresh:
+            _refuse_other(self.path, read_json(self.path / CONFIG), config)
         else:
-            write_json(known, config)
+            write_json(self.path / CONFIG, config)
 
     def save(self, checkpoint: Checkpoint, history: list[dict[str, Any]]) -> None:
         """Keep where the run is; the checkpoint before stays beside it."""
@@ -68,6 +94,9 @@ class Folder:
 def _load(path: Path) -> Checkpoint | None:
     """A checkpoint, tensors and plain values only; None for one that is damaged."""
     try:
+        with ZipFile(path) as file:
+            if file.testzip() is not None:  # torch.load does not look at the checksums that torch.save wrote
+                return None
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception:  # torch.load raises whatever the damaged bytes lead to
         return None
@@ -75,10 +104,11 @@ def _load(path: Path) -> Checkpoint | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[Folder]:
-    """The folder, made if need be, for this process alone."""
+    """The folder, made if need be, for this process alone. Where no run begins, nothing of it stays."""
     try:
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
+        lock = (path / LOCK).open("w")
     except OSError as error:
         raise ConvaeError(f"{path} cannot be written: {error.strerror}. Name another --out.") from error
     with lock:
@@ -86,7 +116,19 @@ def locked(path: Path) -> Iterator[Folder]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConvaeError(f"Another run is going on in {path}. Wait for it, or name another --out.") from error
-        yield Folder(path)
+        folder = Folder(path)
+        try:
+            yield folder
+        finally:
+            if not folder.begun:
+                _remove(path / LOCK, made)
+
+
+def _remove(lock: Path, folders: Iterable[Path]) -> None:
+    lock.unlink(missing_ok=True)
+    with suppress(OSError):  # one that someone else put a file into stays
+        for folder in folders:
+            folder.rmdir()
 
 
 def _refuse_other(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -38,8 +38,10 @@ def graceful() -> Iterator[Stop]:
         for one, handler in before.items():
             signal.signal(one, handler)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number in before:
+            signal.signal(number, note)
         yield stop
     finally:
         for number, handler in before.items():

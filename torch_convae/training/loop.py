@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -76,7 +77,7 @@ class Trainer:
     folder: Folder
     models: nn.Module  # all that is trained, for the checkpoint
     stop: Stop
-    finished: Callable[[Phase], None] = lambda phase: None  # called when a stage ends, with its networks as they are
+    finished: Callable[[Phase], object] = lambda _: None  # called when a stage ends, with its networks as they are
     progress: Progress = field(default_factory=Progress)
 
     def train(self, phases: Sequence[Phase]) -> dict[str, dict[str, Any]]:
@@ -87,6 +88,7 @@ class Trainer:
         optimizer_state = None
         if saved:
             self.progress = Progress(**saved["progress"])
+            self._refuse_other_data(saved["sizes"])
             self.models.load_state_dict(saved["models"])
             optimizer_state = saved["optimizer"]
             torch.set_rng_state(saved["rng"])
@@ -94,6 +96,22 @@ class Trainer:
             self._run_phase(phases[self.progress.phase], optimizer_state)
             optimizer_state = None
         return self.progress.results
+
+    def _refuse_other_data(self, before: dict[str, Any]) -> None:
+        changed = [
+            f"{name} {before.get(name)} -> {now}" for name, now in self._sizes().items() if before.get(name) != now
+        ]
+        if changed:
+            raise ConvaeError(
+                f"{self.folder.path} was begun on other data ({'; '.join(changed)}). Bring it back, or start over with"
+                " --fresh."
+            )
+
+    def _sizes(self) -> dict[str, Any]:
+        """What the data decides: the images of each split, and with the classes the size of the network."""
+        splits = {"train": self.splits.train, **self.splits.measured}
+        sizes: dict[str, Any] = {name: list(images.shape) for name, (images, _) in splits.items()}
+        return sizes | {"parameters": parameter_count(list(self.models.parameters()))}
 
     def _run_phase(self, phase: Phase, optimizer_state: dict[str, Any] | None) -> None:
         stage, progress = phase.stage, self.progress
@@ -119,7 +137,8 @@ class Trainer:
 
     def _run_epoch(self, phase: Phase, optimizer: torch.optim.Optimizer) -> None:
         progress, stage = self.progress, phase.stage
-        batches = list(self.splits.order(progress.phase, progress.epoch))
+        # All indices of an epoch go to the device at once: moving them batch by batch would make each step wait.
+        batches = [batch.to(self.run.device) for batch in self.splits.order(progress.phase, progress.epoch)]
         started, first = time.perf_counter(), progress.step
         total = torch.tensor(progress.total, dtype=torch.float64, device=self.run.device)
         train_mode(phase.model, stage.batch_statistics)
@@ -154,7 +173,6 @@ class Trainer:
 
     def _step(self, phase: Phase, optimizer: torch.optim.Optimizer, batch: Tensor) -> Tensor:
         images, targets = self.splits.train
-        batch = batch.to(self.run.device)
         x = self.run.images(phase.model.preprocessing(images[batch]))  # type: ignore[operator]
         with self.run.autocast():
             loss = phase.task.loss(phase.model(x), x, targets[batch])
@@ -165,6 +183,7 @@ class Trainer:
 
     def _measure(self, phase: Phase, split: str) -> dict[str, float]:
         figures, _ = evaluate(phase, self.splits.measured[split], self.run, self.splits.batch_size)
+        _finite(figures["loss"], phase, self.progress)  # the last step may have spoilt what the one before measured
         return {f"{split}_{name}": value for name, value in figures.items()}
 
     def _results(self, phase: Phase, released: list[nn.Parameter]) -> dict[str, Any]:
@@ -188,6 +207,7 @@ class Trainer:
             "models": self.models.state_dict(),
             "optimizer": optimizer.state_dict() if optimizer else None,
             "rng": torch.get_rng_state(),
+            "sizes": self._sizes(),
         }
         self.folder.save(checkpoint, self.progress.history)
 
@@ -232,3 +252,4 @@ def _finite(loss: float, phase: Phase, progress: Progress) -> float:
 def _say(line: dict[str, Any], stage: Stage, rate: float) -> None:
     figures = "  ".join(f"{name} {value:.4f}" for name, value in line.items() if isinstance(value, float))
     tqdm.write(f"{stage.name} {line['epoch']}/{stage.epochs}  {figures}  {rate:.0f} images/s")
+    sys.stdout.flush()  # a log file shows each epoch as it ends

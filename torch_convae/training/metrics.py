@@ -19,7 +19,7 @@ def confusion(logits: Tensor, targets: Tensor, void: int | None) -> Tensor:
 
 def accuracy(counts: Tensor) -> float:
     """The share of what is on the diagonal."""
-    return float(counts.diagonal().sum() / counts.sum().clamp(min=1))
+    return float(counts.diagonal().sum().double() / counts.sum().clamp(min=1))
 
 
 def class_iou(counts: Tensor) -> list[float | None]:

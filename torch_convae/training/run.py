@@ -52,7 +52,7 @@ def device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(name)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros((), device=found).item()  # "meta" has tensors, but no numbers
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ConvaeError(f"There is no device {name!r} here. Use --device auto, cpu or cuda.") from error
     return found

@@ -34,9 +34,10 @@ def classification() -> Task:
 
 
 def segmentation(void: int) -> Task:
-    """One class a pixel, and none for `void`."""
-    return Task(
-        lambda output, _, masks: F.cross_entropy(output.float(), masks.long(), ignore_index=void),
-        {"accuracy": accuracy, "mean_iou": mean_iou},
-        void,
-    )
+    """One class a pixel, and none for `void`; a batch of nothing but `void` has a loss of 0."""
+
+    def loss(output: Tensor, _: Tensor, masks: Tensor) -> Tensor:
+        total = F.cross_entropy(output.float(), masks.long(), ignore_index=void, reduction="sum")
+        return total / (masks != void).sum().clamp(min=1)  # the mean over no pixel would be no number
+
+    return Task(loss, {"accuracy": accuracy, "mean_iou": mean_iou}, void)

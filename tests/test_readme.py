@@ -1,0 +1,83 @@
+"""What README shows runs as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+TEXT = (ROOT / "README.md").read_text()
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines() if line]
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+WEIGHTS = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+SHORT = ["--limit", "20", "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader would stand: with the weights file of the examples, and a finished run."""
+    from benchmarks.convert import write_vgg16
+
+    folder = tmp_path_factory.mktemp("readme")
+    write_vgg16(folder / WEIGHTS, top=False)
+    called([sys.executable, "-m", "torch_convae.train", *SHORT], folder)
+    return folder
+
+
+def called(command: list[str], folder: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_two_commands_set_up_everything_in_one_line_each() -> None:
+    main, tests = (line for line in SHELL if line.startswith("python3 -m venv"))
+    for line in (main, tests):
+        make, install, run = line.split(" && ")
+        assert make == "python3 -m venv .venv"
+        assert install.startswith('.venv/bin/pip install -e ".[')
+        assert run.startswith(".venv/bin/python -m ")
+    assert main.endswith("python -m torch_convae.train")
+    assert tests.endswith("python -m pytest")
+
+
+def test_the_main_command_trains(folder: Path) -> None:
+    run = SHELL[0].split(" && ")[-1]
+    command = [sys.executable, *shlex.split(run)[1:], *SHORT, "--out", "again"]
+    assert "test_accuracy" in called(command, folder)
+    assert (folder / "again" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("python -m ")])
+def test_the_other_commands_run(line: str, folder: Path) -> None:
+    words = shlex.split(line)
+    shared = [index for index, word in enumerate(words) if word.startswith("../shared/data")]
+    if shared and not DATA.exists():
+        pytest.skip("the data sets of this command are not here")
+    for index in shared:
+        words[index] = str(ROOT / words[index])
+    if "torch_convae.train" in words:
+        words += [*SHORT, "--out", str(folder / "run"), "--fresh"] + (["--size", "32"] if "unet" in words else [])
+    if "benchmarks" in words:
+        words += ["--repeats", "1"]
+    called([sys.executable, *words[1:]], folder)
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_the_python_runs(code: str, folder: Path) -> None:
+    called([sys.executable, "-W", "error", "-c", code], folder)
+
+
+def test_the_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", TEXT)
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")

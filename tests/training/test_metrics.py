@@ -1,0 +1,68 @@
+"""Figures against a plain computation in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torch_convae.data import VOID
+from torch_convae.training import class_iou
+from torch_convae.training.metrics import accuracy, confusion, mean_iou
+
+CLASSES = 4
+labels = st.integers(0, CLASSES - 1)
+pixels = st.lists(st.tuples(labels, st.one_of(labels, st.just(VOID))), min_size=1, max_size=60)
+
+
+def matrix(pairs: list[tuple[int, int]], void: int | None = VOID) -> torch.Tensor:
+    """The confusion matrix of predictions beside truths, as an image of one row."""
+    predicted = torch.tensor([prediction for prediction, _ in pairs])
+    logits = torch.nn.functional.one_hot(predicted, CLASSES).T[None, :, None].float()  # (1, classes, 1, pixels)
+    truth = torch.tensor([[[truth for _, truth in pairs]]], dtype=torch.uint8)
+    return confusion(logits, truth, void)
+
+
+@settings(deadline=None)
+@given(pixels)
+def test_confusion_counts_every_pair_but_those_of_void(pairs: list[tuple[int, int]]) -> None:
+    expected = np.zeros((CLASSES, CLASSES), int)
+    for prediction, truth in pairs:
+        if truth != VOID:
+            expected[truth, prediction] += 1
+    np.testing.assert_array_equal(matrix(pairs).numpy(), expected)
+
+
+@settings(deadline=None)
+@given(pixels)
+def test_accuracy_is_the_share_of_right_ones(pairs: list[tuple[int, int]]) -> None:
+    counted = [(prediction, truth) for prediction, truth in pairs if truth != VOID]
+    right = sum(prediction == truth for prediction, truth in counted)
+    assert accuracy(matrix(pairs)) == pytest.approx(right / len(counted) if counted else 0, rel=1e-12)
+
+
+@settings(deadline=None)
+@given(pixels)
+def test_iou_is_intersection_over_union_of_the_sets_of_pixels(pairs: list[tuple[int, int]]) -> None:
+    predicted, truth = np.array([pair for pair in pairs if pair[1] != VOID]).reshape(-1, 2).T
+    expected: list[float | None] = []
+    for index in range(CLASSES):
+        union = ((predicted == index) | (truth == index)).sum()
+        both = ((predicted == index) & (truth == index)).sum()
+        expected.append(float(both / union) if union else None)
+    assert class_iou(matrix(pairs)) == expected
+    present = [value for value in expected if value is not None]
+    assert mean_iou(matrix(pairs)) == pytest.approx(np.mean(present) if present else 0, rel=1e-12)
+
+
+def test_classes_of_whole_images_need_no_void() -> None:
+    logits = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
+    counts = confusion(logits, torch.tensor([1, 1, 0]), None)
+    assert counts.tolist() == [[0, 1], [1, 1]]
+
+
+def test_a_hand_computed_case() -> None:
+    counts = torch.tensor([[3, 1], [2, 4]])
+    assert accuracy(counts) == 0.7
+    assert class_iou(counts) == [3 / 6, 4 / 7]
+    assert mean_iou(counts) == pytest.approx((3 / 6 + 4 / 7) / 2)
