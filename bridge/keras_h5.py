@@ -32,8 +32,9 @@ def read(path: Path) -> Source:
         version = _attribute("keras_version", weights, file) or "1"
         backend = _attribute("backend", weights, file)
         stored: dict[str, Stored] = {}
+        pages = safe_h5.Pages(path)
         for layer in names:
-            _add_layer(stored, layer, weights, kinds, path)
+            _add_layer(stored, layer, weights, kinds, pages)
     source = Source(
         {key: _undo(key, tensor, version, backend, kinds) for key, tensor in stored.items()},
         format="keras-h5-model" if config else "keras-h5-weights",
@@ -71,8 +72,9 @@ def _attribute(name: str, *groups: h5py.Group) -> str | None:
 
 
 def _add_layer(
-    stored: dict[str, Stored], layer: str, weights: h5py.Group, kinds: Mapping[str, str], path: Path
+    stored: dict[str, Stored], layer: str, weights: h5py.Group, kinds: Mapping[str, str], pages: safe_h5.Pages
 ) -> None:
+    path = pages.path
     group = safe_h5.child(weights, layer, path)
     if not isinstance(group, h5py.Group):
         raise BridgeError(f"{path} lists the layer {layer!r} but does not hold it. Get the file again.")
@@ -82,9 +84,9 @@ def _add_layer(
         dataset = safe_h5.child(group, name, path)
         if not isinstance(dataset, h5py.Dataset):
             raise BridgeError(f"{path}: layer {layer} lists the weight {name!r} but does not hold it.")
-        tensors.append(safe_h5.stored(dataset, path))
+        tensors.append(safe_h5.stored(dataset, pages))
     within = f"{layer}/"
-    children = [path.removeprefix(within) for path in kinds if path.startswith(within)] if layer in kinds else None
+    children = [each.removeprefix(within) for each in kinds if each.startswith(within)] if layer in kinds else None
     for spelled, tensor in zip(spell(layer, names, [t.shape for t in tensors], children), tensors, strict=True):
         key = "/".join(part for part in (layer, spelled.inner, spelled.role) if part)
         if key in stored:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import h5py
 import numpy as np
 
 from .errors import BridgeError
-from .source import Array, Stored, is_numbers, native
+from .source import Array, Shape, Stored, is_numbers, native
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_COMPRESSED = 1100  # gzip makes at most 1032 bytes of one
@@ -60,8 +64,31 @@ def text(value: object) -> str:
     return value.decode("utf8") if isinstance(value, bytes) else str(value)
 
 
-def stored(dataset: h5py.Dataset, path: Path) -> Stored:
+@dataclass(frozen=True)
+class Pages:
+    """A file mapped into memory once, when the first tensor is fetched."""
+
+    path: Path
+
+    @cached_property
+    def _mapping(self) -> mmap.mmap:
+        # Copy-on-write: the caller may write to what it gets, the file never changes.
+        with self.path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    def array(self, offset: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """The numbers that lie at `offset`, without reading them yet."""
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        try:
+            return np.frombuffer(self._mapping, dtype, prod(shape), offset).reshape(shape)
+        except (OSError, ValueError) as error:  # it was there when it was opened
+            raise BridgeError(f"{self.path} has changed or gone meanwhile ({error}). Read it again.") from error
+
+
+def stored(dataset: h5py.Dataset, pages: Pages) -> Stored:
     """A data set as a tensor that is fetched later, from the file's pages where it lies in one piece."""
+    path = pages.path
     where = f"{path}: {dataset.name}"
     if dataset.external or dataset.is_virtual:
         raise BridgeError(f"{where} keeps its numbers in another file; weights are stored in the file itself.")
@@ -78,8 +105,8 @@ def stored(dataset: h5py.Dataset, path: Path) -> Stored:
     if offset + dataset.nbytes > path.stat().st_size:
         raise BridgeError(f"{where} reaches past the end of the file: it is truncated. Get the file again.")
     if _is_bfloat16(dataset):
-        return Stored(shape, "bfloat16", lambda: widened(_mapped(path, offset, shape, np.dtype("<u2"))))
-    return Stored(shape, dtype.name, lambda: native(_mapped(path, offset, shape, dtype)))
+        return Stored(shape, "bfloat16", lambda: widened(pages.array(offset, shape, np.dtype("<u2"))))
+    return Stored(shape, dtype.name, lambda: native(pages.array(offset, shape, dtype)))
 
 
 def widened(bits: Array) -> Array:
@@ -89,13 +116,6 @@ def widened(bits: Array) -> Array:
 
 def _is_bfloat16(dataset: h5py.Dataset) -> bool:
     return bool(dataset.dtype == np.dtype("V2"))
-
-
-def _mapped(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    # Copy-on-write: the caller may write to what it gets, the file never changes.
-    return (
-        np.memmap(path, dtype=dtype, mode="c", offset=offset, shape=shape) if 0 not in shape else np.zeros(shape, dtype)
-    )
 
 
 def _read(path: Path, name: str) -> Array:

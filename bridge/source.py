@@ -105,5 +105,6 @@ def is_numbers(dtype: np.dtype[Any]) -> bool:
 
 
 def native(array: Array) -> Array:
-    """The same numbers in this machine's byte order; PyTorch takes no other."""
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    """The same numbers in this machine's byte order and alignment; PyTorch takes no others."""
+    ordered = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return np.require(ordered, requirements="A")
