@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import sys
@@ -11,9 +10,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NoReturn
 
-from torch import nn
-
 from . import BridgeError, Source, __version__, convert, match, read
+from .factory import build
 from .names import SCHEMES
 from .plan import table
 
@@ -41,7 +39,7 @@ def parser() -> Parser:
         "--into",
         required=True,
         metavar="MODULE:FACTORY",
-        help="what makes the nn.Module, called without arguments",
+        help="what makes the nn.Module; arguments may follow: create('vgg16', classes=9)",
     )
     verb.add_argument("--prefix", default="", help="the part of the module that the file describes, such as encoder")
     verb.add_argument(
@@ -167,26 +165,6 @@ def run_convert(options: argparse.Namespace) -> None:
         if transform.unflatten:
             print(f"{key} -> {name}: {transform}")
     print(f"{len(done.converted)} tensors -> {done.path}")
-
-
-def build(spec: str) -> nn.Module:
-    """The module that "package.module:factory" makes."""
-    name, colon, attribute = spec.partition(":")
-    if not (name and colon and attribute):
-        raise BridgeError(f"--into {spec!r} is not of the form package.module:factory.")
-    try:
-        factory = importlib.import_module(name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except Exception as error:  # it is the caller's code, from its first line on
-        raise BridgeError(f"--into {spec!r}: {error}.") from error
-    try:
-        module: Any = factory if isinstance(factory, nn.Module) else factory()  # type: ignore[operator]
-    except Exception as error:  # it is the caller's code: whatever it raises is what went wrong
-        raise BridgeError(f"--into {spec!r} could not be called without arguments: {error}".split("\n")[0]) from error
-    if not isinstance(module, nn.Module):
-        raise BridgeError(f"--into {spec!r} made a {type(module).__name__}, not an nn.Module.")
-    return module
 
 
 def pair(text: str, option: str, form: str) -> tuple[str, str]:

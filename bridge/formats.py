@@ -38,7 +38,7 @@ def read(path: str | PathLike[str]) -> Source:
 def _start(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise BridgeError(f"{path} does not exist.")
+            raise BridgeError(f"{path} does not exist. Check the path.")
         if not path.is_file():
             raise BridgeError(f"{path} is not a regular file. Give a Keras .h5, a .safetensors or a .pt file.")
         with path.open("rb") as file:

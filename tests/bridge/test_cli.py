@@ -510,3 +510,18 @@ def test_the_version_and_the_help_are_given(bridge_cli: Any) -> None:
     text = bridge_cli("plan", "--help")
     assert text.code == 0
     assert all(option in text.out for option in ("--into", "--prefix", "--rename", "--skip", "--strict", "--flatten"))
+
+
+def test_into_takes_plain_arguments(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "sized.py").write_text(
+        "from torch import nn\n"
+        "def net(channels, *, bias):\n"
+        "    net = nn.Module()\n"
+        "    net.conv = nn.Conv2d(1, channels, 3, bias=bias)\n"
+        "    return net\n"
+    )
+    shown = run_here(tmp_path, "plan", file, "--into", "sized:net(4, bias=False)", "--json")
+    assert [copy["source"] for copy in json.loads(shown.stdout)["copied"]] == ["conv/kernel"]
+    refused = run_here(tmp_path, "plan", file, "--into", "sized:net(__import__('os').getpid())")
+    assert refused.returncode == 2
+    assert "write plain values in the brackets" in refused.stderr

@@ -98,14 +98,12 @@ class Trainer:
         return self.progress.results
 
     def _refuse_other_data(self, before: dict[str, Any]) -> None:
-        changed = [
-            f"{name} {before.get(name)} -> {now}" for name, now in self._sizes().items() if before.get(name) != now
-        ]
-        if changed:
-            raise ConvaeError(
-                f"{self.folder.path} was begun on other data ({'; '.join(changed)}). Bring it back, or start over with"
-                " --fresh."
-            )
+        sizes = self._sizes()
+        if changed := [
+            f"{name} {before.get(name)} -> {sizes[name]}" for name in sizes if before.get(name) != sizes[name]
+        ]:
+            what = f"{self.folder.path} was begun on other data ({'; '.join(changed)})"
+            raise ConvaeError(f"{what}. Bring it back, or start over with --fresh.")
 
     def _sizes(self) -> dict[str, Any]:
         """What the data decides: the images of each split, and with the classes the size of the network."""
@@ -124,9 +122,7 @@ class Trainer:
         progress.frozen = progress.frozen or frozen_hash(phase.model)
         while progress.epoch < stage.epochs:
             self._run_epoch(phase, optimizer)
-        train_mode(
-            phase.model, stage.batch_statistics
-        )  # measuring left it in evaluation mode, which would count as frozen
+        train_mode(phase.model, stage.batch_statistics)  # measuring left it in evaluation mode, as if frozen
         if frozen_hash(phase.model) != progress.frozen:
             raise ConvaeError(f"Stage {stage.name} changed tensors that were frozen. Please report this.")
         progress.results[stage.name] = self._results(phase, released)
