@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .config import Config, per_stage
 from .data import VOID, DataSet
 from .errors import ConvaeError
-from .models import Model, create
+from .models import Model, VGG16UNet, create
 from .models.preprocessing import Preprocess
 from .training import Phase, Stage, classification, reconstruction, segmentation
 from .weights import Plan, load_weights
@@ -99,12 +100,13 @@ def _convae_weights(autoencoder: Model, classifier: Model, weights: Path) -> Pla
 
 
 SMALLEST = 16  # the encoder halves four times
+CALIBRATING = 16  # images
 
 
 def _unet(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Built:
     channels = data.splits["train"].images.shape[1]
-    options = {"classes": len(data.classes), "in_channels": channels}
-    model = create("vgg16_unet", **options)
+    options: dict[str, Any] = {"classes": len(data.classes), "in_channels": channels}
+    model = VGG16UNet(**options)
     height, width = data.splits["train"].images.shape[2:]
     if min(height, width) < SMALLEST:
         raise ConvaeError(
@@ -115,8 +117,19 @@ def _unet(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Bui
         # There is nothing worth freezing, and no ImageNet statistics to keep to: numbers around zero train best.
         stages = tuple(replace(stage, train=("*",)) for stage in stages)
         model.preprocessing = Preprocess("torch" if channels == 3 else "unit")
+    else:
+        model.scales = options["scales"] = map_scales(model, data.splits["train"].images)
     phases = tuple(Phase(stage, model, segmentation(VOID)) for stage in stages if stage.epochs)
     return Built(phases, nn.ModuleDict({"unet": model}), model, "vgg16_unet", options, plan)
+
+
+def map_scales(model: VGG16UNet, images: Tensor) -> tuple[float, ...]:
+    """The standard deviation of each of the encoder's maps over a few of the images."""
+    few = images[torch.linspace(0, len(images) - 1, min(len(images), CALIBRATING)).long()]
+    with torch.inference_mode():
+        maps = model.encoder.eval()(model.preprocessing(few))
+    # Three digits are plenty, and the same on every machine.
+    return tuple(float(f"{float(m.std()):.3g}") or 1.0 for m in maps)
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -138,8 +151,8 @@ RECIPES: Mapping[str, Recipe] = {
         data=None,
         task="masks",
         stages=(
-            Stage("head", epochs=4, lr=1e-3, train=("decoder.*",)),
-            Stage("finetune", epochs=8, lr=1e-4),
+            Stage("head", epochs=4, lr=1e-3, train=("decoder.*",), decay=True),
+            Stage("finetune", epochs=8, lr=1e-4, decay=True),
         ),
         batch_size=8,
         layout="contiguous",

@@ -335,3 +335,23 @@ def test_every_mode_of_the_bridge_is_one_of_the_models() -> None:
 
 def test_preprocessing_is_no_weight() -> None:
     assert all(name.startswith("encoder.") for name in create("vgg16").state_dict())
+
+
+def test_scaled_maps_are_those_that_a_rescaled_kernel_sees() -> None:
+    """Dividing a map is the same as dividing the part of the kernel that takes it: Keras can hold such a network."""
+    torch.manual_seed(0)
+    plain = create("vgg16_unet", classes=3, blocks=2).eval()
+    scaled = create("vgg16_unet", classes=3, blocks=2, scales=(4.0, 0.5)).eval()
+    scaled.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        kernel = plain.decoder.conv_3_1.weight  # takes the upsampled second map, then the first
+        kernel[:, :128] /= 0.5
+        kernel[:, 128:] /= 4.0
+        x = torch.randn(1, 3, 10, 12)
+        torch.testing.assert_close(scaled(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.0), (1.0, -2.0)])
+def test_scales_that_are_not_one_positive_number_a_map_are_refused(scales: tuple[float, ...]) -> None:
+    with pytest.raises(ConvaeError, match="a positive number for each of 2 maps"):
+        create("vgg16_unet", classes=3, blocks=2, scales=scales)

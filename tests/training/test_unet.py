@@ -119,3 +119,15 @@ def test_a_vgg16_does_not_fit_grey_images_and_the_error_names_both_shapes(
     assert "block1_conv1" in line
     assert "(3, 3, 3, 64)" in line
     assert "(64, 1, 3, 3)" in line
+
+
+def test_the_decoder_is_given_maps_of_about_one(transferred: tuple[Path, Any], mask_folder: Path) -> None:
+    model = torch_convae.load(transferred[0])
+    assert min(model.scales) > 0
+    assert model.scales != (1.0,) * 5
+    files = sorted((mask_folder / "train" / "images").iterdir())
+    images = torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files])
+    with torch.inference_mode():
+        maps = model.encoder(model.preprocessing(images.permute(0, 3, 1, 2)))
+    for one, scale in zip(maps, model.scales, strict=True):
+        assert 0.9 < float((one / scale).std()) < 1.1

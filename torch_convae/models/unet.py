@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -49,16 +51,33 @@ class UNetDecoder(nn.Module):
 
 
 class VGG16UNet(Model):
-    """Images (N, C, H, W) of any size to class logits (N, classes, H, W), on 2 to 5 blocks of VGG16."""
+    """Images (N, C, H, W) of any size to class logits (N, classes, H, W), on 2 to 5 blocks of VGG16.
 
-    def __init__(self, classes: int, in_channels: int = 3, blocks: int = 5, *, batch_norm: bool = False) -> None:
+    The decoder is given each of the encoder's maps divided by its number in `scales`: all 1 in Keras's
+    network, and by default. ImageNet's VGG16 gives values in the hundreds, beside which the decoder's own,
+    which are normalised to about 1, are lost; divided by their standard deviations, both count.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        in_channels: int = 3,
+        blocks: int = 5,
+        *,
+        batch_norm: bool = False,
+        scales: Sequence[float] | None = None,
+    ) -> None:
         super().__init__(vgg_mode(in_channels, batch_norm), softmax)
         if not 2 <= blocks <= 5:
             raise ValueError(f"A VGG16 U-Net has 2 to 5 encoder blocks, not {blocks}.")
+        if scales is not None and (len(scales) != blocks or min(scales) <= 0):
+            raise ValueError(f"scales holds a positive number for each of {blocks} maps, not {tuple(scales)}.")
         self.encoder = VGG16Encoder(in_channels, blocks, batch_norm=batch_norm)
         self.decoder = UNetDecoder(self.encoder.widths, classes)
+        self.scales = tuple(scales or [1.0] * blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes, H, W)."""
-        logits: Tensor = self.decoder(self.encoder(x))
+        maps = [m if scale == 1 else m / scale for m, scale in zip(self.encoder(x), self.scales, strict=True)]
+        logits: Tensor = self.decoder(maps)
         return logits
