@@ -16,7 +16,7 @@ from .errors import ConvaeError
 from .models import Model, VGG16UNet, create
 from .models.preprocessing import Preprocess
 from .training import Phase, Stage, classification, reconstruction, segmentation
-from .weights import Plan, load_weights
+from .weights import Plan, load_weights, recorded_options
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,9 @@ def _unet(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Bui
         # There is nothing worth freezing, and no ImageNet statistics to keep to: numbers around zero train best.
         stages = tuple(replace(stage, train=("*",)) for stage in stages)
         model.preprocessing = Preprocess("torch" if channels == 3 else "unit")
+    elif weights and any(copy.target.startswith("decoder.") for copy in plan.copied.values()):
+        # A decoder that was trained before goes on with the scales it knows: Keras's are all 1.
+        model.scales = options["scales"] = tuple(recorded_options(weights).get("scales", model.scales))
     else:
         model.scales = options["scales"] = map_scales(model, data.splits["train"].images)
     phases = tuple(Phase(stage, model, segmentation(VOID)) for stage in stages if stage.epochs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,11 @@ def read_header(path: Path) -> dict[str, Any]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise ConvaeError(f"{path} is damaged ({error}). Start the run over with --fresh.") from error
+
+
+def recorded_options(path: Path) -> dict[str, Any]:
+    """The options of the model in a file that `save_model` wrote; none for any other weights file."""
+    try:
+        return dict(json.loads(read_header(path)["options"]))
+    except (ConvaeError, KeyError, ValueError):
+        return {}

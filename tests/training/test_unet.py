@@ -131,3 +131,13 @@ def test_the_decoder_is_given_maps_of_about_one(transferred: tuple[Path, Any], m
         maps = model.encoder(model.preprocessing(images.permute(0, 3, 1, 2)))
     for one, scale in zip(maps, model.scales, strict=True):
         assert 0.9 < float((one / scale).std()) < 1.1
+
+
+def test_a_decoder_from_a_run_keeps_the_scales_it_was_trained_with(
+    transferred: tuple[Path, Any], tmp_path: Path, train_in: Callable[[Path], Any], mask_folder: Path
+) -> None:
+    trained = transferred[0] / "model.safetensors"
+    command = ("unet", "--data", mask_folder, "--weights", trained, "--epochs", "1,0", "--batch-size", "2")
+    answer = train_in(tmp_path)(*command, "--out", "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert torch_convae.load(tmp_path / "run").scales == torch_convae.load(transferred[0]).scales
