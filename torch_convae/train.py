@@ -118,8 +118,8 @@ def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder
     started = time.perf_counter()
     splits = _splits(config, run, data)
 
-    def draw(phase: Phase) -> None:
-        pictures.draw_phase(folder.path, phase, data, run, splits)
+    def draw(phase: Phase, counts: Tensor | None) -> None:
+        pictures.draw_phase(folder.path, phase, data, run, counts)
 
     with graceful() as stop:
         results = Trainer(run, splits, folder, built.models, stop, draw).train(built.phases)

@@ -42,7 +42,7 @@ def digests(module: nn.Module) -> dict[str, str]:
 def after_each_phase(tiny: Any) -> dict[str, dict[str, str]]:
     """Trains, and hashes the whole of the classifier when each phase ends."""
     seen: dict[str, dict[str, str]] = {}
-    tiny.trainer.finished = lambda phase: seen.update({phase.stage.name: digests(tiny.models["classifier"])})
+    tiny.trainer.finished = lambda phase, _: seen.update({phase.stage.name: digests(tiny.models["classifier"])})
     tiny.train()
     return seen
 
@@ -93,7 +93,7 @@ def test_the_images_of_a_frozen_encoder_are_the_same_in_every_epoch(tiny: Build)
     given: list[Tensor] = []
     images = built.trainer.splits.train[0]
 
-    def probe(_: Phase) -> None:
+    def probe(_: Phase, __: Tensor | None) -> None:
         train_mode(built.models["classifier"])
         with torch.no_grad():
             given.append(built.models["classifier"].encoder(images.float() / 255))

@@ -22,6 +22,7 @@ from .stages import Stage, freeze_all_but, frozen_hash, keep_up, parameter_count
 from .tasks import Task
 
 Examples = tuple[Tensor, Tensor]  # images uint8 (N, C, H, W) and their targets, on the run's device
+Measured = tuple[dict[str, float], Tensor | None]  # figures, and the confusion matrix behind them
 Order = Callable[[int, int], Iterable[Tensor]]  # (stage, epoch) -> batches of indices
 SECONDS_BETWEEN_LOOKS = 2.0  # reading the loss waits for the device, so the progress bar does it rarely
 
@@ -49,9 +50,9 @@ class Splits:
     batch_size: int
 
     @property
-    def watched(self) -> str:
-        """The split that is measured after every epoch; the test split only where there is no other."""
-        return "val" if "val" in self.measured else "test"
+    def watched(self) -> str | None:
+        """The split that is measured after every epoch, if any; the test split only where there is no other."""
+        return next((name for name in ("val", "test") if name in self.measured), None)
 
 
 @dataclass
@@ -77,8 +78,10 @@ class Trainer:
     folder: Folder
     models: nn.Module  # all that is trained, for the checkpoint
     stop: Stop
-    finished: Callable[[Phase], object] = lambda _: None  # called when a stage ends, with its networks as they are
+    # Called when a stage ends, with its networks as they are and the test split's confusion matrix.
+    finished: Callable[[Phase, Tensor | None], object] = lambda phase, counts: None  # noqa: ARG005
     progress: Progress = field(default_factory=Progress)
+    measured: dict[str, Measured] = field(default_factory=dict)  # since the last step, by split
 
     def train(self, phases: Sequence[Phase]) -> dict[str, dict[str, Any]]:
         """Every phase that is not done yet; the figures of each by name."""
@@ -113,6 +116,7 @@ class Trainer:
 
     def _run_phase(self, phase: Phase, optimizer_state: dict[str, Any] | None) -> None:
         stage, progress = phase.stage, self.progress
+        self.measured.clear()
         released = freeze_all_but(phase.model, stage.train)
         keep_up(phase.model, stage.epochs * len(list(self.splits.order(progress.phase, 0))))
         train_mode(phase.model, stage.batch_statistics)
@@ -126,7 +130,7 @@ class Trainer:
         if frozen_hash(phase.model) != progress.frozen:
             raise ConvaeError(f"Stage {stage.name} changed tensors that were frozen. Please report this.")
         progress.results[stage.name] = self._results(phase, released)
-        self.finished(phase)
+        self.finished(phase, self.measured["test"][1] if "test" in self.measured else None)
         progress.phase, progress.epoch, progress.frozen, progress.seconds = progress.phase + 1, 0, "", 0.0
         self._save(optimizer=None)
         self.stop.raise_if_asked()
@@ -137,6 +141,7 @@ class Trainer:
         batches = [batch.to(self.run.device) for batch in self.splits.order(progress.phase, progress.epoch)]
         started, first = time.perf_counter(), progress.step
         total = torch.tensor(progress.total, dtype=torch.float64, device=self.run.device)
+        self.measured.clear()
         train_mode(phase.model, stage.batch_statistics)
         with _bar(phase, progress, batches) as bar:
             looked = time.perf_counter()
@@ -177,8 +182,12 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    def _measure(self, phase: Phase, split: str) -> dict[str, float]:
-        figures, _ = evaluate(phase, self.splits.measured[split], self.run, self.splits.batch_size)
+    def _measure(self, phase: Phase, split: str | None) -> dict[str, float]:
+        if split is None:
+            return {}
+        if split not in self.measured:
+            self.measured[split] = evaluate(phase, self.splits.measured[split], self.run, self.splits.batch_size)
+        figures, _ = self.measured[split]
         _finite(figures["loss"], phase, self.progress)  # the last step may have spoilt what the one before measured
         return {f"{split}_{name}": value for name, value in figures.items()}
 
@@ -208,7 +217,7 @@ class Trainer:
         self.folder.save(checkpoint, self.progress.history)
 
 
-def evaluate(phase: Phase, examples: Examples, run: Run, batch_size: int) -> tuple[dict[str, float], Tensor | None]:
+def evaluate(phase: Phase, examples: Examples, run: Run, batch_size: int) -> Measured:
     """The mean loss and the task's figures over every example once, and the confusion matrix behind them."""
     images, targets = examples
     total = torch.zeros((), dtype=torch.float64, device=run.device)
