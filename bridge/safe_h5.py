@@ -18,6 +18,7 @@ from .errors import BridgeError
 from .source import Array, Shape, Stored, is_numbers, native
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+BFLOAT16 = np.dtype("V2")  # how Keras stores it: NumPy has no name for it
 MOST_COMPRESSED = 1100  # gzip makes at most 1032 bytes of one
 
 
@@ -38,10 +39,9 @@ def child(group: h5py.Group, name: str, path: Path) -> Any:
     for part in name.split("/"):
         if part in ("", ".", ".."):
             raise BridgeError(f"{path} names a weight {name!r}, which points outside its layer.")
-        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-        if link is None:
+        if not isinstance(node, h5py.Group) or not node.id.links.exists(part.encode()):
             return None
-        if not isinstance(link, h5py.HardLink):
+        if node.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
             raise BridgeError(f"{path}: {name!r} is a link to another place; weights are stored in the file itself.")
         node = node[part]
     return node
@@ -88,23 +88,24 @@ class Pages:
 
 def stored(dataset: h5py.Dataset, pages: Pages) -> Stored:
     """A data set as a tensor that is fetched later, from the file's pages where it lies in one piece."""
-    path = pages.path
-    where = f"{path}: {dataset.name}"
-    if dataset.external or dataset.is_virtual:
+    path, name, dtype, given = pages.path, dataset.name, dataset.dtype, dataset.shape
+    where, layout = f"{path}: {name}", dataset.id.get_create_plist()
+    if layout.get_external_count() or layout.get_layout() == h5py.h5d.VIRTUAL:
         raise BridgeError(f"{where} keeps its numbers in another file; weights are stored in the file itself.")
-    if dataset.shape is None or not (is_numbers(dataset.dtype) or _is_bfloat16(dataset)):
-        raise BridgeError(f"{where} holds {dataset.dtype}, not numbers.")
-    name, shape, dtype = dataset.name, tuple(dataset.shape), dataset.dtype
-    offset = dataset.id.get_offset() if dataset.chunks is None else None
+    if given is None or not (is_numbers(dtype) or dtype == BFLOAT16):
+        raise BridgeError(f"{where} holds {dtype}, not numbers.")
+    shape = tuple(given)
+    size = prod(shape) * dtype.itemsize
+    offset = dataset.id.get_offset() if layout.get_layout() != h5py.h5d.CHUNKED else None
     if offset is None:
-        if dataset.nbytes and not dataset.id.get_storage_size():
+        if size and not dataset.id.get_storage_size():
             raise BridgeError(f"{where} declares {shape} numbers and stores none.")
-        if dataset.nbytes > MOST_COMPRESSED * dataset.id.get_storage_size():
+        if size > MOST_COMPRESSED * dataset.id.get_storage_size():
             raise BridgeError(f"{where} declares {shape} numbers, more than what it stores can hold.")
         return Stored(shape, str(dtype), lambda: _read(path, name))
-    if offset + dataset.nbytes > path.stat().st_size:
+    if offset + size > path.stat().st_size:
         raise BridgeError(f"{where} reaches past the end of the file: it is truncated. Get the file again.")
-    if _is_bfloat16(dataset):
+    if dtype == BFLOAT16:
         return Stored(shape, "bfloat16", lambda: widened(pages.array(offset, shape, np.dtype("<u2"))))
     return Stored(shape, dtype.name, lambda: native(pages.array(offset, shape, dtype)))
 
@@ -114,11 +115,7 @@ def widened(bits: Array) -> Array:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _is_bfloat16(dataset: h5py.Dataset) -> bool:
-    return bool(dataset.dtype == np.dtype("V2"))
-
-
 def _read(path: Path, name: str) -> Array:
     with opened(path) as file:
         array = file[name][()]
-    return widened(array.view("<u2")) if array.dtype == np.dtype("V2") else native(np.asarray(array))
+    return widened(array.view("<u2")) if array.dtype == BFLOAT16 else native(np.asarray(array))
