@@ -19,7 +19,7 @@ from .atomic import replacing
 from .errors import BridgeError
 from .flatten import flattened, resolve
 from .formats import read
-from .layouts import KINDS, Transform, identity, kind_of_weights
+from .layouts import KINDS, Transform, identity, kind_of_torch_weight, kind_of_weights
 from .options import Flattened, Options, shortened
 from .source import Source, split
 from .version import VERSION
@@ -103,7 +103,7 @@ def _converted(source: Source, scheme: names.Scheme, options: Options) -> dict[s
             ordered = kinds[layer] == "BatchNormalization" or (kinds[layer] == "Dense" and role == "kernel")
             flat = resolve(flats, options.flatten, layer, shape) if ordered else None
             parameter = layout.parameter
-            transform = Transform(layout.axes, flat.unflatten, flat.inferred) if flat else Transform(layout.axes)
+            transform = flat.with_axes(layout.axes) if flat else Transform(layout.axes)
         planned[key] = (f"{named[keras[layer]]}.{parameter}".replace("/", ".").lstrip("."), transform)
     return planned
 
@@ -125,7 +125,7 @@ def _same_file(path: Path, source: Path) -> bool:
 def _kind(source: Source, layer: str) -> str:
     shapes = source.layers[layer]
     if source.layout == "torch":
-        return {4: "Conv2D", 2: "Dense", 1: "BatchNormalization"}.get(len(shapes.get("weight", ())), "")
+        return kind_of_torch_weight(shapes.get("weight", ()))
     kind = kind_of_weights(shapes, source.kinds.get(layer))
     if kind is None:
         what = source.kinds.get(layer, f"a layer with {', '.join(shapes)}")

@@ -72,6 +72,11 @@ def kind_of_weights(shapes: Mapping[str, Shape], named: str | None) -> str | Non
     return None
 
 
+def kind_of_torch_weight(shape: Shape) -> str:
+    """The class of a PyTorch layer as far as its weight tells; enough for the naming schemes."""
+    return {4: "Conv2D", 2: "Dense", 1: "BatchNormalization"}.get(len(shape), "")
+
+
 @dataclass(frozen=True)
 class Transform:
     """What happens to an array on its way: axes reordered, after a flattened map is unfolded where there is one."""
@@ -79,6 +84,10 @@ class Transform:
     axes: tuple[int, ...]
     unflatten: Shape | None = None
     inferred: bool = False
+
+    def with_axes(self, axes: tuple[int, ...]) -> Transform:
+        """The same unfolding, with the axes of a weight."""
+        return Transform(axes, self.unflatten, self.inferred)
 
     @property
     def _steps(self) -> tuple[int, ...]:

@@ -10,12 +10,12 @@ from torch import nn
 from . import names as naming
 from .errors import BridgeError
 from .flatten import flattened, resolve
-from .layouts import Transform, identity
+from .layouts import Transform, identity, kind_of_torch_weight
 from .notes import epsilon_notes
 from .options import Flattened, Options, Rename, renamed, shortened
 from .plan import Copy, Plan
 from .slots import Places, Slot, places, tensor_of
-from .source import Shape, Source, split
+from .source import Source, split
 
 # Keras 1 stored a transposed convolution (height, width, in, out); the reader puts that right where it can tell one.
 DECONVOLUTION_AXES = (2, 3, 0, 1)
@@ -76,7 +76,9 @@ def _pair(source: Source, module: nn.Module, options: Options) -> _Sides:
     options.check_skips([*source, *source.layers, *(slot.target for slot in where.slots)])
     options.check_flatten(list(source.layers))
     current = renamed(source, options.rename)
-    kinds = {split(name)[0]: _torch_kind(source.shapes[key]) for key, name in current.items() if _is_weight(key)}
+    kinds = {
+        split(name)[0]: kind_of_torch_weight(source.shapes[key]) for key, name in current.items() if _is_weight(key)
+    }
     paths = _paths(dict.fromkeys(split(name)[0] for name in current.values()), kinds, source.layout, where)
     by_name = {(slot.layer, slot.parameter): slot for slot in where.slots}
     by_name |= {(slot.layer, slot.layout.role): slot for slot in where.slots if slot.layout}
@@ -91,11 +93,6 @@ def _pair(source: Source, module: nn.Module, options: Options) -> _Sides:
 
 def _is_weight(key: str) -> bool:
     return key.endswith("/weight")
-
-
-def _torch_kind(weight: Shape) -> str:
-    """The class of a PyTorch layer as far as its weight tells; enough for the naming schemes."""
-    return {4: "Conv2D", 2: "Dense", 1: "BatchNormalization"}.get(len(weight), "")
 
 
 def _paths(layers: Mapping[str, None], kinds: naming.Layers, layout: str, where: Places) -> dict[str, str]:
@@ -152,7 +149,7 @@ def _transform(source: Source, key: str, slot: Slot, flat: Transform | None) -> 
     axes = slot.layout.axes
     if slot.kind == "Conv2DTranspose" and len(shape) == 4 and _of_keras_1(source, split(key)[0]):
         axes = DECONVOLUTION_AXES
-    return Transform(axes, flat.unflatten, flat.inferred) if flat else Transform(axes)
+    return flat.with_axes(axes) if flat else Transform(axes)
 
 
 def _of_keras_1(source: Source, layer: str) -> bool:
