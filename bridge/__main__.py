@@ -1,4 +1,4 @@
-"""python -m bridge inspect | plan | convert"""
+"""python -m bridge inspect | plan | convert | verify"""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NoReturn
 
-from . import BridgeError, Source, __version__, convert, match, read
+from . import BridgeError, Choices, Plan, Report, Source, __version__, convert, match, read
+from .adapt import read_classes
 from .factory import build
+from .formats import LARGEST
 from .names import SCHEMES
 from .plan import table
+from .verify import verify_file
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,81 +27,140 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    top = Parser(prog="python -m bridge", description="Keras and torchvision weights for PyTorch: see, plan, convert.")
+    top = Parser(prog="python -m bridge", description="Keras weights for PyTorch and back: see, plan, convert, prove.")
     top.add_argument("--version", action="version", version=__version__)
-    verbs = top.add_subparsers(required=True, metavar="inspect | plan | convert")
+    verbs = top.add_subparsers(required=True, metavar="inspect | plan | convert | verify")
 
     verb = verbs.add_parser("inspect", help="what a weights file holds and says of itself")
     verb.add_argument("file", metavar="FILE")
+    reading(verb)
     verb.add_argument("--json", action="store_true", help="for programs")
     verb.set_defaults(run=run_inspect)
 
     verb = verbs.add_parser("plan", help="what a load would do: copied, skipped, untouched, by name")
     verb.add_argument("file", metavar="FILE")
-    verb.add_argument(
+    reading(verb)
+    pairing(verb)
+    adapting(verb)
+    verb.add_argument("--json", action="store_true", help="for programs")
+    verb.set_defaults(run=run_plan)
+
+    verb = verbs.add_parser("convert", help="write a .safetensors or .pt file, or one that Keras loads")
+    verb.add_argument("source", metavar="SRC")
+    verb.add_argument("destination", metavar="DST", help="ends in .safetensors, .pt, .pth; .h5, .weights.h5 or .keras")
+    verb.add_argument("--to", choices=SCHEMES, default="keras", help="whose layer names (default: keras)")
+    verb.add_argument("--like", metavar="KERAS_FILE", help="the Keras file whose structure a Keras file is written with")
+    reading(verb)
+    adapting(verb)
+    verb.set_defaults(run=run_convert)
+
+    verb = verbs.add_parser("verify", help="prove a load, layer by layer, with numbers")
+    verb.add_argument("file", metavar="SRC")
+    verb.add_argument("--weights", metavar="FILE", help="a converted file that goes into the module; SRC proves it")
+    verb.add_argument("--reference", metavar="NPZ", help="inputs x and outputs y recorded anywhere, channels last")
+    verb.add_argument("--keras", action="store_true", help="run the file's model in Keras beside it")
+    reading(verb)
+    pairing(verb)
+    adapting(verb)
+    verb.add_argument("--json", action="store_true", help="for programs")
+    verb.set_defaults(run=run_verify)
+    return top
+
+
+def reading(verb: argparse.ArgumentParser) -> None:
+    """What a file may leave open."""
+    group = verb.add_argument_group("reading")
+    group.add_argument("--dim-ordering", choices=("th", "tf"), help="how an old file's kernels lie: th is (out, in, h, w)")
+    group.add_argument("--kernels", choices=("th", "tf"), help="whose an old file's kernels are: Theano's are rotated")
+    group.add_argument("--largest", type=size, default=LARGEST, metavar="BYTES", help="refuse more than this (4G)")
+
+
+def pairing(verb: argparse.ArgumentParser) -> None:
+    """How the module is made and its layers are paired with the file's."""
+    group = verb.add_argument_group("pairing")
+    group.add_argument(
         "--into",
         required=True,
         metavar="MODULE:FACTORY",
         help="what makes the nn.Module; arguments may follow: create('vgg16', classes=9)",
     )
-    verb.add_argument("--prefix", default="", help="the part of the module that the file describes, such as encoder")
-    verb.add_argument(
-        "--rename",
-        action="append",
-        default=[],
-        metavar="OLD=NEW",
-        help="a name, a glob or a regular expression; again for more",
-    )
-    verb.add_argument(
-        "--skip",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="layers, weights or targets to leave alone; again for more",
-    )
-    verb.add_argument("--strict", action="store_true", help="refuse if anything is skipped or untouched")
-    verb.add_argument("--names", choices=SCHEMES, help="how the module names its layers (default: as it looks)")
-    verb.add_argument(
-        "--flatten",
-        action="append",
-        default=[],
-        metavar="LAYER=HxWxC",
-        help="the map that a Dense layer's Flatten takes",
-    )
-    verb.add_argument("--json", action="store_true", help="for programs")
-    verb.set_defaults(run=run_plan)
-
-    verb = verbs.add_parser("convert", help="write a .safetensors or .pt file")
-    verb.add_argument("source", metavar="SRC")
-    verb.add_argument("destination", metavar="DST", help="ends in .safetensors, .pt or .pth")
-    verb.add_argument("--to", choices=SCHEMES, default="keras", help="whose layer names (default: keras)")
-    verb.add_argument(
-        "--skip",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="layers or weights to leave out; again for more",
-    )
-    verb.add_argument(
-        "--flatten",
-        action="append",
-        default=[],
-        metavar="LAYER=HxWxC",
-        help="the map that a Dense layer's Flatten takes",
-    )
-    verb.set_defaults(run=run_convert)
-    return top
+    group.add_argument("--prefix", default="", help="the part of the module that the file describes, such as encoder")
+    more(group, "--rename", "OLD=NEW", "a name, a glob or a regular expression")
+    group.add_argument("--strict", action="store_true", help="refuse if anything is skipped or untouched")
+    group.add_argument("--names", choices=SCHEMES, help="how the module names its layers (default: as it looks)")
+    group.add_argument("--by", choices=("name", "order"), default="name", help="pair layers by kind and order instead")
 
 
-def run_inspect(options: argparse.Namespace) -> None:
-    source = read(options.file)
+def adapting(verb: argparse.ArgumentParser) -> None:
+    """What is left out, and what changes on the way."""
+    group = verb.add_argument_group("adapting")
+    more(group, "--skip", "GLOB", "layers, weights or targets to leave alone")
+    more(group, "--flatten", "LAYER=HxWxC", "the map that a Dense layer's Flatten takes, or none")
+    more(group, "--unflatten", "LAYER=HxWxC", "the map that a Dense layer's outputs are reshaped to, or none")
+    group.add_argument("--in-channels", type=int, metavar="N", help="make the first convolution one of N channels")
+    group.add_argument("--flip-input", action="store_true", help="the first convolution takes RGB instead of BGR, or back")
+    group.add_argument("--fold-batch-norm", action="store_true", help="fold normalisations into the layers before them")
+    group.add_argument(
+        "--classes",
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        help="files of class names, one a line, that carry a head's rows over: car; vehicle = car + truck; new =",
+    )
+
+
+def more(group: argparse._ArgumentGroup, flag: str, form: str, text: str) -> None:
+    """A flag that may be given again."""
+    group.add_argument(flag, action="append", default=[], metavar=form, help=f"{text}; again for more")
+
+
+def size(text: str) -> int:
+    """A number of bytes, which may end in K, M or G."""
+    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 1)
+    return int(text if unit == 1 else text[:-1]) * unit
+
+
+def opened(file: str, options: argparse.Namespace) -> Source:
+    """The file, read as the options say."""
+    return read(
+        file,
+        largest=options.largest,
+        dim_ordering=options.dim_ordering,
+        kernels=options.kernels,
+        flatten=dict(flattened(text, "flatten") for text in getattr(options, "flatten", ())),
+    )
+
+
+def choices(options: argparse.Namespace) -> Choices:
+    """The options of a match or a conversion."""
+    given: Choices = {
+        "skip": options.skip,
+        "flatten": dict(flattened(text, "flatten") for text in options.flatten),
+        "unflatten": dict(flattened(text, "unflatten") for text in options.unflatten),
+        "in_channels": options.in_channels,
+        "flip_input": options.flip_input,
+        "fold_batch_norm": options.fold_batch_norm,
+        "classes": read_classes(*options.classes) if options.classes else None,
+    }
+    if "into" in options:
+        given |= {
+            "prefix": options.prefix,
+            "rename": [pair(text, "rename", "OLD=NEW") for text in options.rename],
+            "strict": options.strict,
+            "names": options.names,
+            "by": options.by,
+        }
+    return given
+
+
+def run_inspect(options: argparse.Namespace) -> int:
+    source = opened(options.file, options)
     described = describe(source)
     if options.json:
         print(json.dumps(described, indent=2))
-        return
+        return 0
     for name in ("file", "format", "keras_version", "backend", "tensors", "parameters"):
         if described[name] is not None:
-            print(f"{name.replace('_', ' '):15}{described[name]}")
+            print(clean(f"{name.replace('_', ' '):15}{described[name]}"))
     print(f"{'preprocessing':15}{source.preprocessing or 'not known'}\n")
     rows = [
         (
@@ -110,7 +172,10 @@ def run_inspect(options: argparse.Namespace) -> None:
         )
         for key, stored in source.stored.items()
     ]
-    print("\n".join(table([("layer", "class", "weight", "shape", "type"), *rows])))
+    lines = table([("layer", "class", "weight", "shape", "type"), *rows])
+    lines += [f"note: {note}" for note in (*source.notes, *([source.undecided] if source.undecided else []))]
+    print("\n".join(clean(line) for line in lines))
+    return 0
 
 
 def describe(source: Source) -> dict[str, Any]:
@@ -139,32 +204,45 @@ def describe(source: Source) -> dict[str, Any]:
             for layer, shapes in source.layers.items()
         ],
         "notes": list(source.notes),
+        "undecided": source.undecided,
     }
 
 
-def run_plan(options: argparse.Namespace) -> None:
-    plan = match(
-        read(options.file),
+def run_plan(options: argparse.Namespace) -> int:
+    plan = match(opened(options.file, options), build(options.into), **choices(options))
+    show(plan, options.json)
+    return 0
+
+
+def run_convert(options: argparse.Namespace) -> int:
+    source = opened(options.source, options)
+    done = convert(source, options.destination, to=options.to, like=options.like, **choices(options))
+    lines = [f"skipped {key}: {reason}" for key, reason in done.skipped.items()]
+    lines += [f"{key} -> {name}: {step}" for key, (name, step) in done.converted.items() if step.maps]
+    lines += [f"note: {note}" for note in done.notes]
+    print("\n".join(clean(line) for line in [*lines, f"{len(done.converted)} tensors -> {done.path}"]))
+    return 0
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    report = verify_file(
+        opened(options.file, options),
         build(options.into),
-        prefix=options.prefix,
-        rename=[pair(text, "rename", "OLD=NEW") for text in options.rename],
-        skip=options.skip,
-        strict=options.strict,
-        names=options.names,
-        flatten=dict(flattened(text) for text in options.flatten),
+        weights=options.weights,
+        reference=options.reference,
+        keras=options.keras,
+        **choices(options),
     )
-    print(json.dumps(plan.to_dict(), indent=2) if options.json else plan)
+    show(report, options.json)
+    return 0 if report.ok else 1
 
 
-def run_convert(options: argparse.Namespace) -> None:
-    flatten = dict(flattened(text) for text in options.flatten)
-    done = convert(options.source, options.destination, to=options.to, skip=options.skip, flatten=flatten)
-    for key, reason in done.skipped.items():
-        print(f"skipped {key}: {reason}")
-    for key, (name, transform) in done.converted.items():
-        if transform.unflatten:
-            print(f"{key} -> {name}: {transform}")
-    print(f"{len(done.converted)} tensors -> {done.path}")
+def show(result: Plan | Report, as_json: bool) -> None:
+    """A result as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(result.to_dict(), indent=2))
+    else:
+        print("\n".join(clean(line) for line in str(result).split("\n")))
 
 
 def pair(text: str, option: str, form: str) -> tuple[str, str]:
@@ -175,33 +253,34 @@ def pair(text: str, option: str, form: str) -> tuple[str, str]:
     return old, new
 
 
-def flattened(text: str) -> tuple[str, tuple[int, ...] | None]:
-    """An option of the form LAYER=HxWxC, or LAYER=none."""
-    layer, map_ = pair(text, "flatten", "LAYER=HxWxC")
+def flattened(text: str, option: str) -> tuple[str, tuple[int, ...] | None]:
+    """An option of the form LAYER=HxWxC (two to four sizes), or LAYER=none."""
+    layer, map_ = pair(text, option, "LAYER=HxWxC")
     if map_ == "none":
         return layer, None
     sizes = map_.split("x")
-    if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
-        raise BridgeError(f"--flatten {text!r} is not of the form LAYER=HxWxC.")
-    return layer, tuple(int(size) for size in sizes)
+    if not 2 <= len(sizes) <= 4 or not all(each.isdecimal() for each in sizes):
+        raise BridgeError(f"--{option} {text!r} is not of the form LAYER=HxWxC.")
+    return layer, tuple(int(each) for each in sizes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    code = 0
     try:
-        options.run(options)
+        code = options.run(options)
         sys.stdout.flush()  # here, where a reader that went away is no error
     except BridgeError as error:
-        print(f"bridge: {printable(str(error))}", file=sys.stderr)
+        print(f"bridge: {clean(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough, as with | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return code
 
 
-def printable(text: str) -> str:
-    """One line, without control characters that a file's names may hold."""
-    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+def clean(line: str) -> str:
+    """A line without the control characters that a file's names may hold."""
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 if __name__ == "__main__":

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from .adaptation import adapted
 from .errors import BridgeError
 from .formats import read
-from .match import match
-from .options import Flattened, Rename
+from .match import planned
+from .options import Choices, Options
 from .plan import Copy, Plan
 from .slots import tensor_of
 from .source import Array, Source, from_arrays
 from .torch_files import from_state_dict
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Weights = Source | str | PathLike[str] | Mapping[str, Array] | Mapping[str, Tensor]
 
 
-def load(
-    module: nn.Module,
-    source: Weights,
-    *,
-    prefix: str = "",
-    rename: Rename | None = None,
-    skip: str | Sequence[str] = (),
-    strict: bool = False,
-    names: str | None = None,
-    flatten: Flattened | None = None,
-) -> Plan:
+def load(module: nn.Module, source: Weights, **choices: Unpack[Choices]) -> Plan:
     """Copy the source's weights into the module, in place, and return the plan that was carried out.
 
     The source is a path, what `read` gave, a state dict, or arrays by "layer/role". The options are
-    those of `match`, and so are the refusals; whatever is refused, the module is as it was.
+    those of `match` (`bridge.Choices` explains each), and so are the refusals; whatever is refused, the
+    module is as it was.
     """
-    given = source_of(source)
-    plan = match(given, module, prefix=prefix, rename=rename, skip=skip, strict=strict, names=names, flatten=flatten)
+    options = Options.of(choices)
+    given = adapted(source_of(source, options), options)
+    plan = planned(given, module, options)
     targets = {copy.target: tensor_of(module, copy.target) for copy in plan.copied.values()}
     for name, tensor in targets.items():
         if tensor.is_meta:
@@ -45,14 +42,22 @@ def load(
                 f"{name} is on the meta device and has no memory. Call module.to_empty(device=...) first."
             )
     # Every array is at hand before the first is copied: one that cannot be read changes nothing.
-    arrays = {key: given[key] for key in plan.copied}
+    arrays = {copy.source: given[copy.source] for copy in plan.copied.values()}
     _refuse_contradictions(plan, targets, arrays)
     with torch.no_grad():
-        for key, copy in plan.copied.items():
-            copy.transform.into(targets[copy.target], arrays.pop(key))
+        for copy in plan.copied.values():
+            _write(copy, targets[copy.target], arrays[copy.source])
         for name, value in plan.filled.items():
             tensor_of(module, name).fill_(value)
     return plan
+
+
+def _write(copy: Copy, target: Tensor, array: Array) -> None:
+    if copy.rows is None:
+        copy.transform.into(target, array)
+    else:
+        values = copy.transform.apply(array).to(target.device, target.dtype)
+        target[torch.tensor(copy.rows, dtype=torch.long, device=target.device)] = values
 
 
 def _refuse_contradictions(plan: Plan, targets: Mapping[str, Tensor], arrays: Mapping[str, Array]) -> None:
@@ -70,12 +75,12 @@ def _refuse_contradictions(plan: Plan, targets: Mapping[str, Tensor], arrays: Ma
             )
 
 
-def source_of(weights: Weights) -> Source:
-    """Whatever holds weights, as a source."""
+def source_of(weights: Weights, options: Options | None = None) -> Source:
+    """Whatever holds weights, as a source; a file of an old Keras may need the maps that the options say."""
     if isinstance(weights, Source):
         return weights
     if isinstance(weights, (str, PathLike)):
-        return read(weights)
+        return read(weights, flatten=options.flatten if options else None)
     if not isinstance(weights, Mapping):
         raise BridgeError(
             f"Weights are a path, a source, a state dict or arrays by name, not a {type(weights).__name__}."

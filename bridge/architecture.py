@@ -13,20 +13,40 @@ KERAS_1_CLASSES = {
     "Convolution1D": "Conv1D",
     "Convolution2D": "Conv2D",
     "Convolution3D": "Conv3D",
+    "AtrousConvolution1D": "Conv1D",
+    "AtrousConvolution2D": "Conv2D",
     "Deconvolution2D": "Conv2DTranspose",
     "SeparableConvolution2D": "SeparableConv2D",
+    "TimeDistributedDense": "Dense",
 }
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A tensor, by the layer that gives it out, at which of its calls and as which output.
+
+    Keras 3 says its shape, with the batch; None where nothing does.
+    """
+
+    layer: str
+    call: int
+    output: int
+    shape: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
 class KerasLayer:
-    """One layer of a configuration. `children` are the layers of a nested model."""
+    """One layer of a configuration. `children` are the layers of a nested model.
+
+    `calls` has what it is given each time that it is used, `inputs` the layers that all of this comes from.
+    """
 
     name: str
     kind: str
     config: Mapping[str, Any]
     inputs: tuple[str, ...]
     children: tuple[KerasLayer, ...]
+    calls: tuple[tuple[Reference, ...], ...] = ()
 
 
 def layers(model: Mapping[str, Any] | None) -> tuple[KerasLayer, ...]:
@@ -40,9 +60,14 @@ def layers(model: Mapping[str, Any] | None) -> tuple[KerasLayer, ...]:
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("config"), (dict, list)):
             continue
-        before = (found[-1].name,) if sequential and found else ()
-        found.append(_layer(entry, before))
+        found.append(_layer(entry, found[-1].name if sequential and found else None))
     return tuple(found)
+
+
+def wrapped(layer: KerasLayer) -> KerasLayer | None:
+    """The layer that a wrapper applies, as TimeDistributed does; None where there is none."""
+    entry = layer.config.get("layer")
+    return _layer(entry, None) if isinstance(entry, dict) and isinstance(entry.get("config"), (dict, list)) else None
 
 
 def walk(found: tuple[KerasLayer, ...], prefix: str = "") -> Iterator[tuple[str, KerasLayer]]:
@@ -57,29 +82,36 @@ def kinds(model: Mapping[str, Any] | None) -> dict[str, str]:
     return {path: layer.kind for path, layer in walk(layers(model))}
 
 
-def _layer(entry: Mapping[str, Any], before: tuple[str, ...]) -> KerasLayer:
+def references(node: Any) -> Iterator[Reference]:
+    """The tensors that something is made of, from Keras 1's nested lists or Keras 3's tensor records."""
+    if isinstance(node, dict):
+        if node.get("class_name") == "__keras_tensor__":
+            layer, call, output = node["config"]["keras_history"]
+            shape = node["config"].get("shape")
+            yield Reference(str(layer), int(call), int(output), tuple(shape) if isinstance(shape, list) else None)
+        else:
+            for value in node.values():
+                yield from references(value)
+    elif isinstance(node, list):
+        if len(node) >= 3 and isinstance(node[0], str) and isinstance(node[1], int) and isinstance(node[2], int):
+            yield Reference(*node[:3])
+        else:
+            for value in node:
+                yield from references(value)
+
+
+def _layer(entry: Mapping[str, Any], before: str | None) -> KerasLayer:
+    """One layer; `before` is the one in front of it in a Sequential model."""
     config = entry["config"] if isinstance(entry["config"], dict) else {}
-    kind = str(entry.get("class_name", ""))
+    kind, nodes = str(entry.get("class_name", "")), entry.get("inbound_nodes")
+    calls = tuple(tuple(references(node)) for node in (nodes if isinstance(nodes, list) else ()))
+    if not any(calls):
+        calls = ((Reference(before, 0, 0),),) if before is not None else ()
     return KerasLayer(
         name=str(entry.get("name") or config.get("name") or ""),
         kind=KERAS_1_CLASSES.get(kind, kind),
         config=config,
-        inputs=tuple(_tensors(entry.get("inbound_nodes"))) or before,
+        inputs=tuple(reference.layer for call in calls for reference in call),
         children=layers(entry) if kind in CONTAINERS else (),
+        calls=calls,
     )
-
-
-def _tensors(node: Any) -> Iterator[str]:
-    """The layers that feed one, from Keras 1's nested lists or Keras 3's tensor records."""
-    if isinstance(node, dict):
-        if node.get("class_name") == "__keras_tensor__":
-            yield str(node["config"]["keras_history"][0])
-        else:
-            for value in node.values():
-                yield from _tensors(value)
-    elif isinstance(node, list):
-        if len(node) >= 3 and isinstance(node[0], str) and isinstance(node[1], int) and isinstance(node[2], int):
-            yield node[0]
-        else:
-            for value in node:
-                yield from _tensors(value)

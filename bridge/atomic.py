@@ -12,12 +12,15 @@ from .errors import BridgeError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, source: Path | None = None) -> Iterator[Path]:
     """A path beside `path` to write to; it takes that name once it is complete and on disk.
 
-    Whatever goes wrong meanwhile, `path` stays as it was and nothing else is left behind.
+    Whatever goes wrong meanwhile, `path` stays as it was and nothing else is left behind. Refused: what
+    is no regular file, and `source` itself by whatever link.
     """
     try:
+        if source is not None and _same_file(path, source):
+            raise BridgeError(f"{path} is the source itself. Name another destination.")
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise BridgeError(f"{path} is not a regular file. Name another destination.")
         handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -35,6 +38,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise BridgeError(f"{path} cannot be written: {error.strerror or error}. Name another destination.") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _same_file(path: Path, source: Path) -> bool:
+    try:
+        return path.samefile(source)
+    except OSError:  # there is no such file yet, or cannot be
+        return False
 
 
 def _umask() -> int:

@@ -1,13 +1,14 @@
-"""A weights file as a PyTorch weights file, under Keras or torchvision names."""
+"""A weights file as another one: PyTorch's under any naming scheme, or Keras's again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -15,14 +16,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from . import names
+from .adaptation import adapted
 from .atomic import replacing
 from .errors import BridgeError
-from .flatten import flattened, resolve
 from .formats import read
-from .layouts import KINDS, Transform, identity, kind_of_torch_weight, kind_of_weights
-from .options import Flattened, Options, shortened
+from .options import Choices, Options
+from .recurrent import special
 from .source import Source, split
+from .state_dict import Entry, as_state, entries
+from .transform import Transform, identity
 from .version import VERSION
+from .write import KERAS_ENDINGS, write_source, write_state
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -32,36 +39,60 @@ class Conversion:
     path: Path
     converted: Mapping[str, tuple[str, Transform]]
     skipped: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def convert(
-    source: str | PathLike[str],
+    source: str | PathLike[str] | Source,
     destination: str | PathLike[str],
     *,
     to: str = "keras",
-    skip: str | Sequence[str] = (),
-    flatten: Flattened | None = None,
+    like: str | PathLike[str] | None = None,
+    **choices: Unpack[Choices],
 ) -> Conversion:
-    """Write the weights of `source` to a .safetensors, .pt or .pth file, in PyTorch's axes.
+    """Write the weights of `source` to a .safetensors, .pt or .pth file, in PyTorch's axes, or back to a Keras file.
 
-    `to="keras"` names tensors after the file's own layers (`block1_conv1.weight`), `to="torchvision"`
-    after torchvision's VGG (`features.0.weight`). The header of a .safetensors file tells where the
-    weights came from. Refused: layer kinds that are not known, another ending, the source as destination.
+    `to` is the scheme that names the tensors: "keras" after the file's own layers (`block1_conv1.weight`),
+    "torchvision" after torchvision's VGG (`features.0.weight`), and so on. Of the `choices` those that need
+    no module are taken: skip, flatten, unflatten and the adaptations. The header of a .safetensors file
+    tells where the weights came from. Refused: layer kinds that are not known, another ending, the source
+    as destination.
+
+    A destination ending in .h5, .weights.h5 or .keras is written for Keras: from a converted file, whose
+    tensors are named as this function names them, `like` the Keras file they came from.
     """
-    given, path = read(source), Path(destination)
+    options = Options.of(choices)
+    given, path = source if isinstance(source, Source) else read(source), Path(destination)
+    if path.name.endswith(KERAS_ENDINGS):
+        return _to_keras(given, path, like, options)
     write = _writer(path)
-    if given.path and _same_file(path, given.path):
-        raise BridgeError(f"{path} is the source itself. Name another destination.")
-    options = Options(skip=(skip,) if isinstance(skip, str) else tuple(skip), flatten=flatten or {})
+    if like is not None:
+        raise BridgeError(f"{path}: like is for files that Keras loads: .h5, .weights.h5 or .keras.")
     options.check_skips([*given, *given.layers])
     options.check_flatten(list(given.layers))
-    planned = _converted(given, names.scheme(to), options)
-    _refuse_doubles(given, planned)
-    tensors = {name: transform.apply(given[key]) for key, (name, transform) in planned.items()}
-    with replacing(path) as beside:
-        write(tensors, beside, metadata(given) | {"order": "\n".join(tensors)})
-    skipped = {key: _reason(key, options, to) for key in given if key not in planned}
-    return Conversion(path, planned, skipped)
+    changed = adapted(given, options)
+    if partial := [key for key, stored in changed.stored.items() if stored.rows is not None]:
+        raise BridgeError(f"{given.name}: the new classes have no rows in {partial[0]}. Load into a module instead.")
+    named = entries(changed, names.scheme(to), options)
+    tensors = {entry.name: entry.tensor(changed) for entry in named}
+    with replacing(path, source=given.path) as beside:
+        write(tensors, beside, metadata(changed) | {"order": "\n".join(tensors)})
+    return Conversion(path, _shown(named), _skipped(given, changed, named, options, to), (*changed.notes, *special(changed)))
+
+
+def _to_keras(given: Source, path: Path, like: str | PathLike[str] | None, options: Options) -> Conversion:
+    changed = adapted(given, options)
+    if like is None and given.layout == "torch":
+        raise BridgeError(f"{path} needs --like, the Keras file that the weights in {given.name} came from.")
+    if like is None:
+        write_source(changed, path)
+        return Conversion(path, {key: (key, identity(shape)) for key, shape in changed.shapes.items()}, {})
+    structure = read(like)
+    if changed.layout == "keras":
+        changed = as_state(changed, options)
+    written = write_state(changed, path, structure, options)
+    skipped = {key: f"{structure.name} has no place for it" for key in changed if key not in written}
+    return Conversion(path, written, skipped)
 
 
 def metadata(source: Source) -> dict[str, str]:
@@ -77,67 +108,23 @@ def metadata(source: Source) -> dict[str, str]:
     return {key: value for key, value in described.items() if value is not None}
 
 
-def _converted(source: Source, scheme: names.Scheme, options: Options) -> dict[str, tuple[str, Transform]]:
-    """The new name and the transform of every tensor that has a name in the scheme."""
-    kinds = {layer: _kind(source, layer) for layer in source.layers if not options.skips([layer])}
-    keras = names.detect(kinds).to_keras(kinds) if source.layout == "torch" else {layer: layer for layer in kinds}
-    keras = {layer: keras.get(layer, layer) for layer in kinds}
-    named = scheme.from_keras({keras[layer]: kind for layer, kind in kinds.items()})
-    if not named:
-        raise BridgeError(
-            f"{source.name} holds no layer that {scheme.name} has a name for: it has {shortened(list(kinds))}."
-        )
-    flats = flattened(source) if source.layout == "keras" else {}
-    planned: dict[str, tuple[str, Transform]] = {}
-    for key, shape in source.shapes.items():
-        layer, role = split(key)
-        if options.skips([key, layer]) or keras[layer] not in named:
-            continue
-        parameter, transform = role, identity(shape)
-        if source.layout == "keras":
-            layout = next((layout for layout in KINDS[kinds[layer]] if layout.role == role), None)
-            if layout is None:
-                raise BridgeError(
-                    f"{source.name}: {key} is no weight of a {kinds[layer]} layer. Leave it out with skip {key!r}."
-                )
-            ordered = kinds[layer] == "BatchNormalization" or (kinds[layer] == "Dense" and role == "kernel")
-            flat = resolve(flats, options.flatten, layer, shape) if ordered else None
-            parameter = layout.parameter
-            transform = flat.with_axes(layout.axes) if flat else Transform(layout.axes)
-        planned[key] = (f"{named[keras[layer]]}.{parameter}".replace("/", ".").lstrip("."), transform)
-    return planned
+def _shown(named: list[Entry]) -> dict[str, tuple[str, Transform]]:
+    shown: dict[str, tuple[str, Transform]] = {}
+    for entry in named:
+        if entry.fill is None:
+            row = entry.transform.row
+            shown[entry.key if row is None else f"{entry.key}[{row}]"] = (entry.name, entry.transform)
+    return shown
 
 
-def _refuse_doubles(source: Source, planned: Mapping[str, tuple[str, Transform]]) -> None:
-    keys: dict[str, str] = {}
-    for key, (name, _) in planned.items():
-        if keys.setdefault(name, key) != key:
-            raise BridgeError(f"{source.name}: {key} and {keys[name]} would both be called {name}. Skip one of them.")
-
-
-def _same_file(path: Path, source: Path) -> bool:
-    try:
-        return path.samefile(source)
-    except OSError:  # there is no such file yet, or cannot be
-        return False
-
-
-def _kind(source: Source, layer: str) -> str:
-    shapes = source.layers[layer]
-    if source.layout == "torch":
-        return kind_of_torch_weight(shapes.get("weight", ()))
-    kind = kind_of_weights(shapes, source.kinds.get(layer))
-    if kind is None:
-        what = source.kinds.get(layer, f"a layer with {', '.join(shapes)}")
-        raise BridgeError(
-            f"{source.name}: {layer} is {what}, which is not known here. Leave it out with skip {layer!r}."
-        )
-    return kind
-
-
-def _reason(key: str, options: Options, to: str) -> str:
-    left_out = options.skips([key, split(key)[0]])
-    return "left out by skip" if left_out else f"{to} has no name for it"
+def _skipped(given: Source, changed: Source, named: list[Entry], options: Options, to: str) -> dict[str, str]:
+    done = {entry.key for entry in named}
+    reasons = {key: "folded into the layer in front of it" for key in given if key not in changed}
+    for key in changed:
+        if key not in done:
+            left_out = options.skips([key, split(key)[0]])
+            reasons[key] = "left out by skip" if left_out else f"{to} has no name for it"
+    return reasons
 
 
 Writer = Callable[[dict[str, Tensor], Path, dict[str, str]], None]

@@ -2,60 +2,90 @@
 
 from __future__ import annotations
 
-import zipfile
+import os
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
-from . import keras_h5, safe_h5, torch_files
+from . import archive, keras_0, keras_h5, keras_v3, torch_files
 from .errors import BridgeError
-from .source import Source
+from .hdf5 import LARGEST, File, open_file, regular
+from .source import Shape, Source
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
+USER_BLOCKS = tuple(512 << power for power in range(8))  # where HDF5 may begin behind somebody's own bytes
+GIVE = "Give a Keras .h5, .weights.h5 or .keras, a .safetensors or a .pt file."
 
 
-def read(path: str | PathLike[str]) -> Source:
+def read(
+    path: str | PathLike[str],
+    *,
+    isolated: bool = True,
+    largest: int = LARGEST,
+    dim_ordering: str | None = None,
+    kernels: str | None = None,
+    flatten: Mapping[str, Shape | None] | None = None,
+) -> Source:
     """The weights in a file, lazily: "layer/role" -> array, and what the file says of itself.
 
-    Takes Keras's HDF5 files of Keras 1 to 3, weights only and whole models (.h5), .safetensors and
-    PyTorch's .pt and .pth. Refused: anything else, and files that are empty or broken off.
+    Takes Keras's files of every version: HDF5 of Keras 0 to 3 (.h5, weights only and whole models), Keras 3's
+    .weights.h5, .weights.json with its shards, .keras as an archive or a folder; and .safetensors and PyTorch's
+    .pt and .pth. HDF5 crashes on damaged files, so it runs in a process of its own unless `isolated` is off.
+
+    `dim_ordering` and `kernels`, "th" or "tf", say of an old file whether its channels come first and whether
+    Theano wrote it, `flatten` which map was flattened in front of a layer, where the file does not.
+
+    Refused: anything else, files that are empty, broken off or damaged, and those that declare more than
+    `largest` bytes of weights.
     """
     path = Path(path)
+    if os.path.isdir(path) and (path / keras_v3.CONFIG).is_file():  # noqa: PTH112 (Path's raises on a long name)
+        return keras_v3.read_folder(path, isolated=isolated, largest=largest)
     start = _start(path)
-    if start.startswith(safe_h5.SIGNATURE):
-        return keras_h5.read(path)
+    if start.startswith(HDF5) or _behind_a_user_block(path):
+        return _hdf5(open_file(path, isolated=isolated, largest=largest), dim_ordering, kernels, flatten)
     if start.startswith(ZIP):
-        return _read_zip(path)
+        if keras_v3.CONFIG in archive.members(path):
+            return keras_v3.read_archive(path, isolated=isolated, largest=largest)
+        return torch_files.read_pickled(path)
     if start[8:9] == b"{":
         return torch_files.read_safetensors(path)
     if start.startswith(PICKLE):
         return torch_files.read_pickled(path)
-    raise BridgeError(
-        f"{path} is not a weights file: it begins with {start[:8]!r}. Give a Keras .h5, a .safetensors or a .pt file."
-    )
+    if start.lstrip().startswith(b"{"):
+        return keras_v3.read_shards(path, isolated=isolated, largest=largest)
+    raise BridgeError(f"{path} is not a weights file: it begins with {start[:8]!r}. {GIVE}")
+
+
+def _hdf5(
+    file: File, dim_ordering: str | None, kernels: str | None, flatten: Mapping[str, Shape | None] | None
+) -> Source:
+    if keras_0.is_keras_0(file):
+        return keras_0.read(file, dim_ordering, kernels, flatten)
+    if not keras_h5.is_legacy(file) and keras_v3.recognises(file.root):
+        return keras_v3.read(file)
+    return keras_h5.read(file, dim_ordering, kernels, flatten)
 
 
 def _start(path: Path) -> bytes:
+    descriptor = regular(path)
     try:
-        if not path.exists():
-            raise BridgeError(f"{path} does not exist. Check the path.")
-        if not path.is_file():
-            raise BridgeError(f"{path} is not a regular file. Give a Keras .h5, a .safetensors or a .pt file.")
-        with path.open("rb") as file:
-            start = file.read(16)
+        start = os.read(descriptor, 16)
     except OSError as error:
         raise BridgeError(f"{path} cannot be read: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)
     if not start:
         raise BridgeError(f"{path} is empty. Get the file again.")
     return start
 
 
-def _read_zip(path: Path) -> Source:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = set(archive.namelist())
-    except zipfile.BadZipFile as error:
-        raise BridgeError(f"{path} is damaged ({error}). Get the file again.") from error
-    if "config.json" in members:
-        raise BridgeError(f"{path} is a Keras 3 archive. Save the model as HDF5 instead: model.save('model.h5').")
-    return torch_files.read_pickled(path)
+def _behind_a_user_block(path: Path) -> bool:
+    with path.open("rb") as file:
+        for offset in USER_BLOCKS:
+            file.seek(offset)
+            if file.read(len(HDF5)) == HDF5:
+                return True
+    return False

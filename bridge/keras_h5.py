@@ -2,123 +2,151 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import h5py
-import numpy as np
-
-from . import architecture, preprocessing, safe_h5
+from . import architecture, json_data, old_arrays
 from .errors import BridgeError
-from .source import Array, Source, Stored
+from .hdf5 import Dataset, File, Group, listed, shown
+from .source import Shape, Source, Stored
 from .spelling import spell
 
 DECONVOLUTION = "deconvolution2d"  # Keras 1's name, which auto-named layers carry in weights-only files
+MOST_COMPARISONS = 50_000_000  # of names in the file with names in its configuration
+LONGEST_NAMES = 64 << 20  # of all layers together, each with the names of those it is in
 
 
-def read(path: Path) -> Source:
-    """Every weight of a legacy Keras file, in the model's order."""
-    with safe_h5.opened(path) as file:
-        weights = safe_h5.child(file, "model_weights", path) or file
-        names = safe_h5.strings(weights.attrs, "layer_names")
-        if names is None:
-            raise BridgeError(_not_legacy(path, file))
-        config = _config(path, file)
-        kinds = architecture.kinds(config) if config else _named_kinds(names)
-        # Keras 2 was the first to write its version with the weights, late Keras 1 wrote it with whole models.
-        version = _attribute("keras_version", weights, file) or "1"
-        backend = _attribute("backend", weights, file)
-        stored: dict[str, Stored] = {}
-        pages = safe_h5.Pages(path)
-        for layer in names:
-            _add_layer(stored, layer, weights, kinds, pages)
-    source = Source(
-        {key: _undo(key, tensor, version, backend, kinds) for key, tensor in stored.items()},
+def read(
+    file: File,
+    dim_ordering: str | None = None,
+    kernels: str | None = None,
+    flatten: Mapping[str, Shape | None] | None = None,
+) -> Source:
+    """Every weight of a legacy Keras file, in the model's order, under Keras 3's conventions.
+
+    `dim_ordering`, `kernels` and `flatten` say what the file does not, as in `old_arrays.modern`.
+    Refused: layers and weights that are listed and not there, that lie elsewhere, or that would have one name.
+    """
+    weights = file.child(file.root, "model_weights")
+    if not isinstance(weights, Group):
+        weights = file.root
+    names = listed(weights, "layer_names")
+    if names is None:
+        raise BridgeError(f"{file.path} holds no Keras layers: its top level is {_few(_members(file.root))}.")
+    config = _config(file)
+    kinds = _kinds(file, config) if config else _named_kinds(names)
+    # Keras 2 was the first to write its version with the weights, late Keras 1 wrote it with whole models.
+    version = _attribute("keras_version", weights, file.root) or "1"
+    backend = _attribute("backend", weights, file.root)
+    stored = _stored(file, weights, kinds)
+    if not stored:
+        raise BridgeError(f"{file.path} is a Keras file without any weights: its layers are {_few(names)}.")
+    try:
+        modern = old_arrays.modern(
+            stored,
+            version=version,
+            backend=backend,
+            kinds=kinds,
+            dim_ordering=dim_ordering,
+            kernels=kernels,
+            architecture=config,
+            flatten=flatten,
+        )
+    except BridgeError as error:
+        raise BridgeError(f"{file.path}: {error}") from error
+    return Source(
+        modern.stored,
         format="keras-h5-model" if config else "keras-h5-weights",
-        path=path,
+        path=file.path,
         keras_version=version,
         backend=backend,
         architecture=config,
-        kinds=kinds,
-    )
-    if not source:
-        raise BridgeError(f"{path} is a Keras file without any weights: its layers are {names[:5]}.")
-    return replace(source, preprocessing=_preprocessing(source))
+        kinds=modern.kinds,
+        notes=modern.notes,
+        undecided=modern.undecided,
+    ).recognised()
 
 
-def _not_legacy(path: Path, file: h5py.File) -> str:
-    if "nb_layers" in file.attrs or "graph" in file:
-        return f"{path} was written by Keras 0.x, which keeps no layer names. Load and save it with Keras 1 first."
-    if "layers" in file or "_layer_checkpoint_dependencies" in file or "vars" in file:
-        return f"{path} is a Keras 3 .weights.h5 file. Save the model as a whole instead: model.save('model.h5')."
-    return f"{path} holds no Keras layers: its top level is {sorted(file)[:8]}."
+def is_legacy(file: File) -> bool:
+    """Whether the file lists layers by name, at its top or as a whole model does."""
+    return any(name.startswith("layer_names") for name in file.root.attributes) or "model_weights" in file.root.groups
 
 
-def _config(path: Path, file: h5py.File) -> Mapping[str, Any] | None:
-    if "model_config" not in file.attrs:
+def _members(group: Group) -> list[str]:
+    return [*group.groups, *group.datasets, *group.refused]
+
+
+def _few(names: list[str]) -> list[str]:
+    return [shown(name) for name in sorted(names)[:8]]
+
+
+def _config(file: File) -> Mapping[str, Any] | None:
+    text = file.root.attributes.get("model_config")
+    if text is None:
         return None
-    try:
-        config = json.loads(safe_h5.text(file.attrs["model_config"]))
-    except (ValueError, RecursionError) as error:
-        raise BridgeError(f"{path}: its model_config is not readable JSON. Get the file again.") from error
+    config = json_data.parsed(str(text).encode(), f"{file.path}: its model_config")
     return config if isinstance(config, dict) else None
 
 
-def _attribute(name: str, *groups: h5py.Group) -> str | None:
-    return next((safe_h5.text(group.attrs[name]) for group in groups if name in group.attrs), None)
+def _kinds(file: File, config: Mapping[str, Any]) -> dict[str, str]:
+    """The class of every layer by its path; a few long names inside one another can make endless ones."""
+    kinds: dict[str, str] = {}
+    length = 0
+    for path, layer in architecture.walk(architecture.layers(config)):
+        length += len(path)
+        if length > LONGEST_NAMES:
+            raise BridgeError(f"{file.path}: its model_config has longer names than any model has. Get the file again.")
+        kinds[path] = layer.kind
+    return kinds
 
 
-def _add_layer(
-    stored: dict[str, Stored], layer: str, weights: h5py.Group, kinds: Mapping[str, str], pages: safe_h5.Pages
-) -> None:
-    path = pages.path
-    group = safe_h5.child(weights, layer, path)
-    if not isinstance(group, h5py.Group):
-        raise BridgeError(f"{path} lists the layer {layer!r} but does not hold it. Get the file again.")
-    names = safe_h5.strings(group.attrs, "weight_names") or []
-    tensors = []
-    for name in names:
-        dataset = safe_h5.child(group, name, path)
-        if not isinstance(dataset, h5py.Dataset):
-            raise BridgeError(f"{path}: layer {layer} lists the weight {name!r} but does not hold it.")
-        tensors.append(safe_h5.stored(dataset, pages))
-    within = f"{layer}/"
-    children = [each.removeprefix(within) for each in kinds if each.startswith(within)] if layer in kinds else None
-    for spelled, tensor in zip(spell(layer, names, [t.shape for t in tensors], children), tensors, strict=True):
-        key = "/".join(part for part in (layer, spelled.inner, spelled.role) if part)
-        if key in stored:
-            raise BridgeError(f"{path}: two weights are both called {key}.")
-        stored[key] = tensor
+def _attribute(name: str, *groups: Group) -> str | None:
+    return next((str(group.attributes[name]) for group in groups if group.attributes.get(name) is not None), None)
 
 
-def _undo(key: str, tensor: Stored, version: str, backend: str | None, kinds: Mapping[str, str]) -> Stored:
-    """The tensor as Keras 3 would have stored it."""
-    layer, _, role = key.rpartition("/")
-    if role != "kernel" or len(tensor.shape) < 3:
-        return tensor
-    if backend == "theano":  # its convolutions turn the kernel around; Keras 3 and PyTorch do not
-        tensor = _changed(tensor, lambda array: np.flip(array, tuple(range(array.ndim - 2))))
-    if version.split(".")[0] == "1" and kinds.get(layer) == "Conv2DTranspose" and len(tensor.shape) == 4:
-        # Keras 1 stored (height, width, in, out) here, Keras 2 and 3 (height, width, out, in).
-        tensor = _changed(tensor, lambda array: array.transpose(0, 1, 3, 2))
-    return tensor
+def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> dict[str, Stored]:
+    """Every weight under "layer/role"; two that would have one name in a module are refused."""
+    stored: dict[str, Stored] = {}
+    taken: dict[str, str] = {}
+    comparisons = 0
+    for layer in listed(weights, "layer_names") or []:
+        tensors = _tensors(file, weights, layer)
+        within = f"{layer}/"
+        children = [each.removeprefix(within) for each in kinds if each.startswith(within)] if layer in kinds else None
+        comparisons += len(kinds) + len(tensors) * len(children or ())
+        if comparisons > MOST_COMPARISONS:
+            raise BridgeError(f"{file.path} describes more layers and weights than any model has. Get the file again.")
+        spelled = spell(layer, list(tensors), [tensor.shape for tensor in tensors.values()], children)
+        for each, tensor in zip(spelled, tensors.values(), strict=True):
+            key = "/".join(part for part in (layer, each.inner, each.role) if part)
+            before = taken.setdefault(key.replace("/", "."), key)
+            if key in stored:
+                raise BridgeError(f"{file.path}: two weights are both called {shown(key)}.")
+            if before != key:
+                raise BridgeError(
+                    f"{file.path}: {shown(before)} and {shown(key)} would both be {shown(key.replace('/', '.'))} "
+                    "in a module. Rename one of the layers."
+                )
+            stored[key] = tensor
+    return stored
+
+
+def _tensors(file: File, weights: Group, layer: str) -> dict[str, Stored]:
+    """The weights that a layer lists, under the names it gives them."""
+    group = file.child(weights, layer)
+    if not isinstance(group, Group):
+        raise BridgeError(f"{file.path} lists the layer {layer!r} but does not hold it. Get the file again.")
+    tensors: dict[str, Stored] = {}
+    for name in listed(group, "weight_names") or []:
+        dataset = file.child(group, name)
+        if not isinstance(dataset, Dataset):
+            raise BridgeError(f"{file.path}: layer {shown(layer)} lists the weight {name!r} but does not hold it.")
+        if name in tensors:
+            raise BridgeError(f"{file.path}: layer {shown(layer)} lists the weight {name!r} twice. Get the file again.")
+        tensors[name] = file.stored(dataset)
+    return tensors
 
 
 def _named_kinds(names: list[str]) -> dict[str, str]:
     """The classes that Keras 1's own names tell and shapes do not."""
     return {name: "Conv2DTranspose" for name in names if name.startswith(DECONVOLUTION)}
-
-
-def _changed(tensor: Stored, change: Callable[[Array], Array]) -> Stored:
-    shape = change(np.broadcast_to(np.float32(0), tensor.shape)).shape
-    return Stored(shape, tensor.dtype, lambda: np.ascontiguousarray(change(tensor.fetch())))
-
-
-def _preprocessing(source: Source) -> preprocessing.Preprocessing | None:
-    first = next((key for key, shape in source.shapes.items() if len(shape) == 4), None)
-    if first is None or source.shapes[first][2] != 3:
-        return None
-    return preprocessing.recognise(source[first])

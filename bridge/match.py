@@ -1,155 +1,175 @@
-"""Pairing a source with a module by name: pure, before any tensor moves."""
+"""Pairing a source with a module: pure, before any tensor moves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from . import names as naming
+from .adaptation import adapted
 from .errors import BridgeError
-from .flatten import flattened, resolve
-from .layouts import Transform, identity, kind_of_torch_weight
-from .notes import epsilon_notes
-from .options import Flattened, Options, Rename, renamed, shortened
+from .flatten import Maps, maps_of
+from .layouts import KINDS, Layout
+from .notes import notes_on
+from .options import Choices, Options, renamed, shortened
+from .pairing import kind_of_layer, paths_by_name, paths_by_order, refuse_unknown
 from .plan import Copy, Plan
-from .slots import Places, Slot, places, tensor_of
-from .source import Source, split
+from .recurrent import refusal
+from .slots import Place, Places, Slot, places, tensor_of
+from .source import Shape, Source, split
+from .transform import Transform, identity
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Keras 1 stored a transposed convolution (height, width, in, out); the reader puts that right where it can tell one.
-DECONVOLUTION_AXES = (2, 3, 0, 1)
+DECONVOLUTION = Transform((2, 3, 0, 1))
 
 
-def match(
-    source: Source,
-    module: nn.Module,
-    *,
-    prefix: str = "",
-    rename: Rename | None = None,
-    skip: str | Sequence[str] = (),
-    strict: bool = False,
-    names: str | None = None,
-    flatten: Flattened | None = None,
-) -> Plan:
+def match(source: Source, module: nn.Module, **choices: Unpack[Choices]) -> Plan:
     """What loading the source into the module would do. Neither is changed or read beyond shapes.
 
     A source layer goes to the module's layer of the same Keras name: the name the module declares
-    (`keras_layers`), the one its naming scheme gives (`names`: "keras" or "torchvision"; by default
-    what the paths look like), or its path. `prefix` is the part of the module that the source
-    describes ("encoder"). `rename` gives source layers or keys other names first: pairs of an exact
-    name, a glob whose stars are carried over, or a regular expression with groups. `skip` holds
-    globs over source layers, source keys and target names. `flatten` gives the map in front of a
-    Dense layer, {"fc1": (height, width, channels)} or None for no Flatten, where the file does not.
+    (`keras_layers`), the one its naming scheme gives, or its path. `Choices` explains the options.
 
     Refused: shapes that do not fit, two sources for one place, nothing that matches at all, a
-    pattern that matches nothing, and with `strict` anything skipped or untouched.
+    pattern that matches nothing, layers that compute something else (the gates of a GRU), and with `strict`
+    anything skipped or untouched.
     """
-    pairs = tuple(rename.items() if isinstance(rename, Mapping) else rename or ())
-    skips = (skip,) if isinstance(skip, str) else tuple(skip)
-    sides = _pair(source, module, Options(prefix, pairs, skips, strict, names, flatten or {}))
+    options = Options.of(choices)
+    return planned(adapted(source, options), module, options)
+
+
+def planned(source: Source, module: nn.Module, options: Options) -> Plan:
+    """The plan for a source that is adapted already."""
+    if source.undecided:
+        raise BridgeError(f"{source.name}: {source.undecided}")
+    sides = _pair(source, module, options)
     copied, reasons = _copies(sides)
     _refuse_misfits(source, copied)
     if not copied:
         raise BridgeError(_nothing_matches(source, module, sides.places))
     plan = _account(sides, copied, reasons)
-    if strict:
+    if options.strict:
         _refuse_leftovers(plan)
     return plan
 
 
 @dataclass(frozen=True)
-class _Sides:
-    """The source and the module, and the slot each source key finds by its name."""
+class Sides:
+    """The source and the module, and the place that each layer of the source finds."""
 
     source: Source
     module: nn.Module
     options: Options
     places: Places
-    slots: Mapping[str, Slot]
     current: Mapping[str, str]  # source key -> its name after rename
-    paths: Mapping[str, str]  # layer name after rename -> module path
+    paths: Mapping[str, str]  # layer name after rename -> path of its place
+    kinds: Mapping[str, str]  # layer name after rename -> Keras class, where it has a place
+    maps: Maps
 
 
-def _pair(source: Source, module: nn.Module, options: Options) -> _Sides:
+def _pair(source: Source, module: nn.Module, options: Options) -> Sides:
+    refuse_unknown(options.by)
     where = places(module, options.prefix, options.names)
     options.check_skips([*source, *source.layers, *(slot.target for slot in where.slots)])
     options.check_flatten(list(source.layers))
     current = renamed(source, options.rename)
-    kinds = {
-        split(name)[0]: kind_of_torch_weight(source.shapes[key]) for key, name in current.items() if _is_weight(key)
-    }
-    paths = _paths(dict.fromkeys(split(name)[0] for name in current.values()), kinds, source.layout, where)
-    by_name = {(slot.layer, slot.parameter): slot for slot in where.slots}
-    by_name |= {(slot.layer, slot.layout.role): slot for slot in where.slots if slot.layout}
-    slots = {}
+    layers: dict[str, dict[str, Shape]] = {}
     for key, name in current.items():
         layer, role = split(name)
-        slot = by_name.get((paths.get(layer, layer), role))
-        if slot is not None:
-            slots[key] = slot
-    return _Sides(source, module, options, where, slots, current, paths)
-
-
-def _is_weight(key: str) -> bool:
-    return key.endswith("/weight")
-
-
-def _paths(layers: Mapping[str, None], kinds: naming.Layers, layout: str, where: Places) -> dict[str, str]:
-    """The module path of each source layer that has a counterpart."""
-    own = {slot.layer for slot in where.slots}
-    by_name = {name: path for path, name in where.keras_names.items() if path in own}
-    keras = {layer: layer for layer in layers}
-    if layout == "torch":
-        keras |= naming.detect(kinds).to_keras(kinds)
-    if where.declared:
-        keras = dict(zip(layers, naming.canonical(keras.values()).values(), strict=True))
-        by_path = {layer: layer for layer in layers if layer in own and not naming.auto_prefix(layer)}
-        found = by_path | {layer: by_name[name] for layer, name in keras.items() if name in by_name}
-    elif layout == "torch":
-        found = {layer: by_name[name] for layer, name in keras.items() if name in by_name}
-        found |= {layer: layer for layer in layers if layer in own}
+        layers.setdefault(layer, {})[role] = source.shapes[key]
+    if options.by == "order":
+        paths = paths_by_order(layers, source, where, options, type(module).__name__)
     else:
-        found = {layer: layer for layer in layers if layer in own}
-        aligned = naming.aligned(list(layers), list(by_name))
-        found |= {layer: by_name[name] for layer, name in aligned.items() if name in by_name}
-    return found
+        paths = paths_by_name(layers, source.layout, where)
+    kinds: dict[str, str] = {}
+    if source.layout == "keras":
+        originals = {split(name)[0]: split(key)[0] for key, name in current.items()}
+        for layer, path in paths.items():
+            if path in where.places:
+                kind = kind_of_layer(source, originals[layer], layers[layer], where.places[path])
+                kinds |= {layer: kind} if kind else {}
+    return Sides(source, module, options, where, current, paths, kinds, maps_of(source))
 
 
-def _copies(sides: _Sides) -> tuple[dict[str, Copy], dict[str, str]]:
+def _copies(sides: Sides) -> tuple[dict[str, Copy], dict[str, str]]:
     """What goes where, and why each other source tensor goes nowhere."""
-    flats = flattened(sides.source) if sides.source.layout == "keras" else {}
     copied: dict[str, Copy] = {}
     reasons: dict[str, str] = {}
     taken: dict[str, str] = {}
-    for key, shape in sides.source.shapes.items():
-        slot = sides.slots.get(key)
-        if sides.options.skips((key, split(key)[0], *((slot.target,) if slot else ()))):
+    for key in sides.source:
+        found = list(_copies_of(sides, key))
+        targets = [copy.target for copy in found]
+        if sides.options.skips((key, split(key)[0], *targets)):
             reasons[key] = "left out by skip"
-        elif slot is None:
+            continue
+        if not found:
             reasons[key] = _no_counterpart(sides, key)
-        elif slot.target in taken:
-            raise BridgeError(f"{key} and {taken[slot.target]} both go to {slot.target}. Rename or skip one of them.")
-        else:
-            taken[slot.target] = key
-            flat = resolve(flats, sides.options.flatten, split(key)[0], shape) if slot.ordered else None
-            copied[key] = Copy(key, slot.target, _transform(sides.source, key, slot, flat), shape, slot.shape)
+        for copy in found:
+            if taken.setdefault(copy.target, key) != key:
+                raise BridgeError(f"{key} and {taken[copy.target]} both go to {copy.target}. Rename or skip one of them.")
+            row = copy.transform.row
+            copied[key if row is None else f"{key}[{row}]"] = copy
     return copied, reasons
 
 
-def _transform(source: Source, key: str, slot: Slot, flat: Transform | None) -> Transform:
-    shape = source.shapes[key]
-    if source.layout == "torch" or slot.layout is None:
-        return identity(shape)
-    if len(slot.layout.axes) != len(shape):
+def _copies_of(sides: Sides, key: str) -> Iterator[Copy]:
+    """The targets of one source tensor: one as a rule, two where Keras keeps two biases in one array."""
+    layer, role = split(sides.current[key])
+    path, stored = sides.paths.get(layer), sides.source.stored[key]
+    if path is None:
+        return
+    if sides.source.layout == "torch":
+        slot = sides.places.by_path.get((path, role))
+        if slot:
+            yield Copy(key, slot.target, identity(stored.shape), stored.shape, slot.shape, stored.how, stored.rows)
+        return
+    place = sides.places.places.get(path)
+    if place is None:
+        return
+    kind = sides.kinds.get(layer) or place.kinds[0]
+    if sides.options.skips((key, split(key)[0])):
+        return
+    _refuse_other_kind(sides, key, kind, place)
+    for layout in KINDS[kind]:
+        slot = place.slots.get(layout.parameter)
+        if layout.role == role and slot and layout.transforms:
+            transform = _transform(sides, key, layout, slot, place, kind)
+            if transform:
+                yield Copy(key, slot.target, transform, stored.shape, slot.shape, stored.how, stored.rows)
+
+
+def _refuse_other_kind(sides: Sides, key: str, kind: str, place: Place) -> None:
+    layer = split(key)[0]
+    named = sides.source.kinds.get(layer)
+    part = sides.module.get_submodule(place.module)
+    if named in KINDS and named not in place.kinds:
         raise BridgeError(
-            f"{source.name}: {key} is {shape}, but {slot.target} is {slot.shape}, the {slot.layout.role} of a "
-            f"{slot.kind} layer. Keep its initial value with skip {split(key)[0]!r}."
+            f"{sides.source.name}: {layer} is a {named} layer, but {place.module} is {type(part).__name__}, which "
+            f"takes {' or '.join(place.kinds)}. Keep its initial values with skip {layer!r}."
         )
-    axes = slot.layout.axes
-    if slot.kind == "Conv2DTranspose" and len(shape) == 4 and _of_keras_1(source, split(key)[0]):
-        axes = DECONVOLUTION_AXES
-    return flat.with_axes(axes) if flat else Transform(axes)
+    if reason := refusal(sides.source, layer, kind, part):
+        raise BridgeError(f"{sides.source.name}: {reason}")
+
+
+def _transform(sides: Sides, key: str, layout: Layout, slot: Slot, place: Place, kind: str) -> Transform | None:
+    source, shape, layer = sides.source, sides.source.shapes[key], split(key)[0]
+    transform = layout.transform(shape, len(slot.shape))
+    if transform is None:
+        if len([each for each in KINDS[kind] if each.role == layout.role]) > 1:
+            return None  # the other of two biases takes it
+        raise BridgeError(
+            f"{source.name}: {key} is {shape}, but {slot.target} is {slot.shape}, the {layout.role} of a "
+            f"{kind} layer. Keep its initial value with skip {layer!r}."
+        )
+    if kind == "Conv2DTranspose" and len(shape) == 4 and _of_keras_1(source, layer):
+        return DECONVOLUTION
+    if not (place.vector or kind == "Dense"):
+        return transform
+    return sides.maps.unfolded(transform, sides.options, layer, layout.role, shape, slot.shape)
 
 
 def _of_keras_1(source: Source, layer: str) -> bool:
@@ -157,23 +177,23 @@ def _of_keras_1(source: Source, layer: str) -> bool:
     return (source.keras_version or "").split(".")[0] == "1" and layer not in source.kinds
 
 
-def _no_counterpart(sides: _Sides, key: str) -> str:
+def _no_counterpart(sides: Sides, key: str) -> str:
     layer, role = split(sides.current[key])
     path = sides.paths.get(layer)
-    return (
-        f"the module has no layer {layer}" if path is None else f"the module's {path.replace('/', '.')} takes no {role}"
-    )
+    if path is None:
+        return f"the module has no layer {layer}"
+    return f"the module's {path.replace('/', '.')} takes no {role}"
 
 
 def _refuse_misfits(source: Source, copied: Mapping[str, Copy]) -> None:
-    misfits = [copy for copy in copied.values() if copy.transform.shape(copy.from_shape) != copy.to_shape]
+    misfits = [copy for copy in copied.values() if not copy.fits]
     if not misfits:
         return
     first = misfits[0]
     becomes = first.transform.shape(first.from_shape)
-    shown = (
-        f"{first.from_shape} in Keras order, {becomes} in PyTorch order" if source.layout == "keras" else str(becomes)
-    )
+    shown = f"{first.from_shape} in Keras order, {becomes} in PyTorch order" if source.layout == "keras" else str(becomes)
+    if first.rows is not None:
+        shown += f" for the rows {list(first.rows)}"
     more = f" {len(misfits) - 1} more do not fit." if len(misfits) > 1 else ""
     raise BridgeError(
         f"{source.name}: {first.source} is {shown}, but {first.target} is {first.to_shape}. Build the module with "
@@ -188,48 +208,71 @@ def _nothing_matches(source: Source, module: nn.Module, where: Places) -> str:
     for path, part in module.named_modules():
         if path and any(name in source.layers for name, _ in part.named_children()):
             return f"{text}Try prefix={path!r}."
-    return f"{text}Pair the names with rename, or check the file."
+    return f"{text}Pair the names with rename or by='order', or check the file."
 
 
-def _account(sides: _Sides, copied: Mapping[str, Copy], reasons: dict[str, str]) -> Plan:
+def _account(sides: Sides, copied: Mapping[str, Copy], reasons: dict[str, str]) -> Plan:
     """The plan: what is copied, and everything else with its reason."""
     module, source = sides.module, sides.source
-    sources = {sides.slots[key].layer: split(key)[0] for key in copied}
     done = {id(tensor_of(module, copy.target)) for copy in copied.values()}  # tied weights are filled together
-    filled: dict[str, float] = {}
+    filled = _filled(sides, copied, done)
     for slot in sides.places.slots:
-        if not slot.counts or id(tensor_of(module, slot.target)) in done:
-            continue
-        absent = _absent(slot, sources, source)
-        if absent is None:
-            reasons[slot.target] = _no_source(slot, sides.places)
-        else:
-            filled[slot.target] = absent
-    skipped = tuple(key for key in source if key not in copied)
+        if slot.counts and slot.target not in filled and id(tensor_of(module, slot.target)) not in done:
+            reasons[slot.target] = _no_source(sides, slot)
+    taken = {copy.source for copy in copied.values()}
     return Plan(
         source=source.name,
         module=type(module).__name__,
         copied=copied,
         filled=filled,
-        skipped=skipped,
+        skipped=tuple(key for key in source if key not in taken),
         untouched=tuple(name for name in reasons if name not in source),
         reasons=reasons,
-        notes=(*source.notes, *epsilon_notes(source, module, sources, sides.places)),
-        preprocessing=str(source.preprocessing) if source.preprocessing else None,
+        notes=(*source.notes, *notes_on(source, module, _places_of(sides, copied), sides.kinds)),
+        preprocessing=source.preprocessing,
     )
 
 
-def _absent(slot: Slot, sources: Mapping[str, str], source: Source) -> float | None:
-    """The constant for a weight that the layer's Keras counterpart does without."""
-    if source.layout != "keras" or slot.layout is None or slot.layer not in sources:
-        return None
-    return None if slot.layout.role in source.layers[sources[slot.layer]] else slot.layout.absent
+def _places_of(sides: Sides, copied: Mapping[str, Copy]) -> dict[str, Place]:
+    """The place of each source layer that something is copied from."""
+    found: dict[str, Place] = {}
+    for copy in copied.values():
+        path = sides.paths[split(sides.current[copy.source])[0]]
+        if path in sides.places.places:
+            found[split(copy.source)[0]] = sides.places.places[path]
+    return found
 
 
-def _no_source(slot: Slot, where: Places) -> str:
-    if slot.layout is None:
-        return "no Keras layer kind is known for it"
-    return f"the source has no {where.keras_names.get(slot.layer, slot.layer)}/{slot.layout.role}"
+def _filled(sides: Sides, copied: Mapping[str, Copy], done: set[int]) -> dict[str, float]:
+    """The constants for weights that the Keras counterparts of the copied layers do without."""
+    filled: dict[str, float] = {}
+    if sides.source.layout != "keras":
+        return filled
+    for layer in dict.fromkeys(split(sides.current[copy.source])[0] for copy in copied.values()):
+        place, kind = sides.places.places[sides.paths[layer]], sides.kinds.get(layer)
+        held = {split(name)[1] for key, name in sides.current.items() if split(name)[0] == layer}
+        for layout in KINDS[kind or place.kinds[0]]:
+            slot = place.slots.get(layout.parameter)
+            if slot is None or layout.absent is None or id(tensor_of(sides.module, slot.target)) in done:
+                continue
+            if layout.role not in held or layout.beside == layout.role:  # bias_hh stands beside Keras's one bias
+                filled[slot.target] = layout.absent
+    return filled
+
+
+def _no_source(sides: Sides, slot: Slot) -> str:
+    if any(slot in place.slots.values() for place in sides.places.places.values()):
+        layer = sides.places.keras_names.get(slot.layer, slot.layer)
+        return f"the source has no {layer}/{_role(sides, slot)}"
+    return "no Keras layer kind is known for it"
+
+
+def _role(sides: Sides, slot: Slot) -> str:
+    for place in sides.places.places.values():
+        for layout in KINDS[place.kinds[0]]:
+            if place.slots.get(layout.parameter) == slot:
+                return layout.role
+    return slot.parameter
 
 
 def _refuse_leftovers(plan: Plan) -> None:

@@ -2,34 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
-from .architecture import layers, walk
-from .slots import Places
+from .recurrent import config_of
+from .slots import Place
 from .source import Source
 
-KERAS_EPSILON = 1e-3
+NORMALISATIONS = frozenset({"BatchNormalization", "LayerNormalization", "GroupNormalization"})
+MODERN_EPSILON = 1e-3
+HARD_GATES_UNTIL = (2, 3)  # from 2.3.0 on the gates of LSTM and GRU are sigmoid where nothing else is said
 
 
-def epsilon_notes(source: Source, module: nn.Module, sources: Mapping[str, str], where: Places) -> list[str]:
-    """Batch normalisations whose epsilon is not the file's, or not Keras's where the file does not say.
+def notes_on(source: Source, module: nn.Module, places: Mapping[str, Place], kinds: Mapping[str, str]) -> list[str]:
+    """Where a module's layers may compute something else than the file's, with the same weights.
 
-    `sources` gives the source layer of each module layer that something is copied to.
+    `places` gives the place of each source layer that something is copied from, `kinds` Keras's classes.
+    What holds for several layers alike is said once.
     """
     if source.layout != "keras":
         return []
-    configs = {path: layer.config for path, layer in walk(layers(source.architecture))}
-    targets = {slot.layer: slot.target.rpartition(".")[0] for slot in where.slots if slot.kind == "BatchNormalization"}
-    notes = []
-    for layer, target in targets.items():
-        if layer not in sources:
-            continue
-        said = configs.get(sources[layer], {}).get("epsilon")
-        epsilon = getattr(module.get_submodule(target), "eps", KERAS_EPSILON)
-        if said is not None and epsilon != said:
-            notes.append(f"{target} has eps={epsilon:g}, the file epsilon={said:g}: outputs differ until it is set.")
-        elif said is None and epsilon != KERAS_EPSILON:
-            notes.append(f"{target} has eps={epsilon:g}; Keras's default is 0.001 and this file does not say.")
-    return notes
+    targets: dict[str, list[str]] = {}
+    for layer, place in places.items():
+        kind, part = kinds.get(layer, place.kinds[0]), module.get_submodule(place.module)
+        if kind in NORMALISATIONS:
+            found = _normalisation(source, layer, kind, part)
+        else:
+            found = _gates(source, layer, kind) if kind in ("LSTM", "GRU") else iter(())
+        for text in found:
+            targets.setdefault(text, []).append(place.module)
+    return [f"{_several(names)} {text}" for text, names in targets.items()]
+
+
+def _several(names: list[str]) -> str:
+    return f"{names[0]} has" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more have"
+
+
+def epsilon_of(source: Source, layer: str) -> float | None:
+    """The epsilon of a normalisation, where the file says it."""
+    said = config_of(source, layer).get("epsilon")
+    return float(said) if isinstance(said, (int, float)) else None
+
+
+def default_epsilon(keras_version: str | None) -> float:
+    """The epsilon that a BatchNormalization of that Keras has where nothing else is said."""
+    version = version_of(keras_version)
+    if version is None or version >= (1, 2) or version == (1,):
+        return MODERN_EPSILON
+    return 1e-5 if version >= (1, 0, 8) else 1e-6
+
+
+def version_of(text: str | None) -> tuple[int, ...] | None:
+    """A version as numbers, as far as it has them: "2.2.4-tf" is (2, 2, 4)."""
+    numbers: list[int] = []
+    for part in (text or "").split("."):
+        digits = part.partition("-")[0]
+        if not digits.isdecimal():
+            break
+        numbers.append(int(digits))
+    return tuple(numbers) or None
+
+
+def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> Iterator[str]:
+    config, own = config_of(source, layer), getattr(part, "eps", MODERN_EPSILON)
+    said, default = epsilon_of(source, layer), MODERN_EPSILON
+    if kind == "BatchNormalization":
+        default = default_epsilon(source.keras_version)
+    if said is not None and own != said:
+        yield f"eps={own:g}, the file epsilon={said:g}: outputs differ until it is set."
+    elif said is None and own != default:
+        yield f"eps={own:g}; Keras's default is {default:g} and this file does not say."
+    momentum, mine = config.get("momentum"), getattr(part, "momentum", None)
+    if isinstance(momentum, (int, float)) and mine is not None and abs(mine - (1 - momentum)) > 1e-9:
+        yield f"momentum={mine:g}; the file's is {1 - momentum:g} as PyTorch counts it: only training differs."
+    groups, own_groups = config.get("groups"), getattr(part, "num_groups", None)
+    if isinstance(groups, int) and own_groups is not None and groups not in (-1, own_groups):
+        yield f"{own_groups} groups, the file {groups}: outputs differ."
+
+
+def _gates(source: Source, layer: str, kind: str) -> Iterator[str]:
+    version = version_of(source.keras_version)
+    if not config_of(source, layer) and version and version < HARD_GATES_UNTIL:
+        yield (
+            f"sigmoid gates; those of a Keras {source.keras_version} {kind} are hard_sigmoid where nothing else is said, "
+            f"and this file does not say. bridge.rnn.{kind} has them."
+        )

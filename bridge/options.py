@@ -7,24 +7,74 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any, TypedDict
 
 from .errors import BridgeError
 from .source import Shape, Source, split
 
 Rename = Mapping[str, str] | Sequence[tuple[str, str]]
 Flattened = Mapping[str, Shape | None]
+Classes = tuple[Sequence[str], Sequence[str] | Mapping[str, str | Sequence[str]]]
+
+
+class Choices(TypedDict, total=False):
+    """What may be said about a match, all of it by name.
+
+    `prefix` is the part of the module that the source describes ("encoder"). `rename` gives source layers or
+    keys other names first: pairs of an exact name, a glob whose stars are carried over, or a regular
+    expression with groups. `skip` holds globs over source layers, source keys and target names. `strict`
+    refuses anything skipped or untouched. `names` is the scheme by which the module names its layers (by
+    default what the paths look like). `by="order"` pairs layers by kind and order instead of by name.
+    `flatten` gives the map in front of a Dense layer, {"fc1": (height, width, channels)} or None for no
+    Flatten, where the file does not; `unflatten` the map that a Dense layer's outputs are reshaped to.
+
+    These change the weights on their way, and the plan says how: `in_channels` makes the first convolution
+    one of that many channels, `flip_input` turns BGR into RGB and back, `fold_batch_norm` folds
+    normalisations into the layers in front of them, `classes` (old names, new names) carries the rows of a head
+    over by class name.
+    """
+
+    prefix: str
+    rename: Rename
+    skip: str | Sequence[str]
+    strict: bool
+    names: str | None
+    by: str
+    flatten: Flattened
+    unflatten: Flattened
+    in_channels: int | None
+    flip_input: bool
+    fold_batch_norm: bool
+    classes: Classes | None
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the two sides are named; `bridge.match` explains each."""
+    """How the two sides are named and what changes on the way; `Choices` explains each."""
 
     prefix: str = ""
     rename: tuple[tuple[str, str], ...] = ()
     skip: tuple[str, ...] = ()
     strict: bool = False
     names: str | None = None
+    by: str = "name"
     flatten: Flattened = field(default_factory=dict)
+    unflatten: Flattened = field(default_factory=dict)
+    in_channels: int | None = None
+    flip_input: bool = False
+    fold_batch_norm: bool = False
+    classes: Classes | None = None
+
+    @classmethod
+    def of(cls, choices: Choices) -> Options:
+        """The choices in one form: pairs for a rename, a tuple for what is skipped."""
+        given: dict[str, Any] = dict(choices)
+        if unknown := given.keys() - Choices.__annotations__.keys():
+            raise TypeError(f"there is no option {sorted(unknown)[0]!r}; there are {', '.join(Choices.__annotations__)}")
+        rename, skip = given.get("rename") or (), given.get("skip") or ()
+        given["rename"] = tuple(rename.items() if isinstance(rename, Mapping) else rename)
+        given["skip"] = (skip,) if isinstance(skip, str) else tuple(skip)
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
     def skips(self, candidates: Iterable[str]) -> bool:
         """Whether any of the names is left out."""
@@ -32,9 +82,10 @@ class Options:
 
     def check_flatten(self, layers: Sequence[str]) -> None:
         """Refuse a map for a layer that is not there."""
-        for layer in self.flatten:
-            if layer not in layers:
-                raise BridgeError(unmatched("flatten", layer, layers))
+        for option, maps in (("flatten", self.flatten), ("unflatten", self.unflatten)):
+            for layer in maps:
+                if layer not in layers:
+                    raise BridgeError(unmatched(option, layer, layers))
 
     def check_skips(self, known: Sequence[str]) -> None:
         """Refuse a pattern that leaves out nothing: it is a typing error."""

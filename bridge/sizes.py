@@ -1,4 +1,4 @@
-"""The height and width of the map that a Keras layer gives out, from its configuration."""
+"""How many places the map has that a Keras layer gives out, axis by axis, from its configuration."""
 
 from __future__ import annotations
 
@@ -6,57 +6,111 @@ from collections.abc import Mapping
 from typing import Any
 
 Size = int | None
+Sizes = tuple[Size, ...]
+
+# Keras 1's words for what is "kernel_size", "pool_size", "strides" and so on today; some have one for each axis.
+_WINDOW = ("kernel_size", "pool_size", "filter_length", "pool_length")
+_WINDOWS = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
+_STRIDES = ("strides", "subsample", "subsample_length", "stride")
+_DILATION = ("dilation_rate", "atrous_rate")
+_POOLED = frozenset({"pool_size", "pool_length"})  # a pooling without strides takes its window's
 
 
-def windowed(config: Mapping[str, Any], sizes: tuple[Size, Size]) -> tuple[Size, Size]:
+def windowed(config: Mapping[str, Any], sizes: Sizes) -> Sizes:
     """Of a convolution or a pooling."""
-    kernel = pair(config.get("kernel_size") or config.get("pool_size"), (0, 0))
-    if kernel == (0, 0):  # Keras 1
-        kernel = (config.get("nb_row", 0), config.get("nb_col", 0))
-    pooling = "pool_size" in config
-    strides = pair(config.get("strides") or config.get("subsample"), kernel if pooling else (1, 1))
-    dilation = pair(config.get("dilation_rate"), (1, 1))
-    same = (config.get("padding") or config.get("border_mode")) == "same"
-
-    def size(given: Size, axis: int) -> Size:
-        if given is None:
-            return None
-        reach = 0 if same else (kernel[axis] - 1) * dilation[axis]
-        return -(-(given - reach) // strides[axis])
-
-    return size(sizes[0], 0), size(sizes[1], 1)
+    window = _window(config, len(sizes))
+    if window is None:
+        return (None,) * len(sizes)
+    strides = _numbers(config, _STRIDES, len(sizes)) or (window if _POOLED & config.keys() else (1,) * len(sizes))
+    dilation = _numbers(config, _DILATION, len(sizes)) or (1,) * len(sizes)
+    padding = _padding(config)
+    found: list[Size] = []
+    for size, width, stride, step in zip(sizes, window, strides, dilation, strict=True):
+        lost = {"valid": 1, "full": -1}.get(padding, 0) * (width - 1) * step
+        found.append(None if size is None else -(-(size - lost) // stride))
+    return tuple(found)
 
 
-def transposed(config: Mapping[str, Any], sizes: tuple[Size, Size]) -> tuple[Size, Size]:
-    """Of a transposed convolution."""
-    if config.get("output_padding") or pair(config.get("dilation_rate"), (1, 1)) != (1, 1):
-        return None, None
-    kernel, strides = pair(config.get("kernel_size"), (0, 0)), pair(config.get("strides"), (1, 1))
-    if kernel == (0, 0):  # Keras 1
-        return None, None
-    height, width = times(sizes, strides)
-    rest = (
-        (0, 0) if config.get("padding") == "same" else (max(kernel[0] - strides[0], 0), max(kernel[1] - strides[1], 0))
-    )
-    return height and height + rest[0], width and width + rest[1]
+def transposed(config: Mapping[str, Any], sizes: Sizes) -> Sizes:
+    """Of a transposed convolution. Keras 1 has its whole output said."""
+    window, said = _window(config, len(sizes)), config.get("output_shape")
+    if isinstance(said, (list, tuple)):
+        places = tuple(said[2:] if config.get("dim_ordering") == "th" else said[1:-1])
+        return places if len(places) == len(sizes) else (None,) * len(sizes)
+    if window is None:
+        return (None,) * len(sizes)
+    strides = _numbers(config, _STRIDES, len(sizes)) or (1,) * len(sizes)
+    dilation = _numbers(config, _DILATION, len(sizes)) or (1,) * len(sizes)
+    extra = _numbers(config, ("output_padding",), len(sizes))
+    same = _padding(config) == "same"
+    found: list[Size] = []
+    for axis, size in enumerate(sizes):
+        reach, stride = (window[axis] - 1) * dilation[axis] + 1, strides[axis]
+        if size is None:
+            found.append(None)
+        elif extra is None:
+            found.append(size * stride + (0 if same else max(reach - stride, 0)))
+        else:
+            found.append((size - 1) * stride + reach - (2 * (reach // 2) if same else 0) + extra[axis])
+    return tuple(found)
 
 
-def with_edges(config: Mapping[str, Any], sizes: tuple[Size, Size]) -> tuple[Size, Size]:
-    """Of ZeroPadding2D, which adds on both sides, or Cropping2D, which takes away."""
-    sign, edges = (1, config["padding"]) if "padding" in config else (-1, config["cropping"])
-    both = [edges] * 2 if isinstance(edges, int) else edges
-    height, width = (2 * edge if isinstance(edge, int) else sum(edge) for edge in both)
-    return sizes[0] and sizes[0] + sign * height, sizes[1] and sizes[1] + sign * width
+def padded(config: Mapping[str, Any], sizes: Sizes) -> Sizes:
+    """Of ZeroPadding, which adds on both sides."""
+    edges = _edges(config.get("padding"), len(sizes))
+    return tuple(size and edge and size + edge[0] for size, edge in zip(sizes, edges, strict=True))
 
 
-def pair(value: Any, default: tuple[int, int]) -> tuple[int, int]:
-    """A value for height and one for width, which may be given as one."""
+def cropped(config: Mapping[str, Any], sizes: Sizes) -> Sizes:
+    """Of Cropping, which takes away on both sides."""
+    edges = _edges(config.get("cropping"), len(sizes))
+    return tuple(size and edge and size - edge[0] for size, edge in zip(sizes, edges, strict=True))
+
+
+def grown(config: Mapping[str, Any], sizes: Sizes) -> Sizes:
+    """Of UpSampling, which repeats each place."""
+    factors = _numbers(config, ("size", "length"), len(sizes)) or (2,) * len(sizes)
+    return tuple(size and size * factor for size, factor in zip(sizes, factors, strict=True))
+
+
+def said(config: Mapping[str, Any], sizes: Sizes) -> Sizes:
+    """Of Resizing, CenterCrop and adaptive poolings, which say the size."""
+    if "height" in config and len(sizes) == 2:
+        return config["height"], config.get("width")
+    return _numbers(config, ("output_size",), len(sizes)) or (None,) * len(sizes)
+
+
+def unchanged(_: Mapping[str, Any], sizes: Sizes) -> Sizes:
+    """Of a layer that keeps every place."""
+    return sizes
+
+
+def _padding(config: Mapping[str, Any]) -> Any:
+    return config.get("padding") or config.get("border_mode") or "valid"
+
+
+def _window(config: Mapping[str, Any], rank: int) -> tuple[int, ...] | None:
+    apart = (tuple(int(config[name]) for name in names) for names in _WINDOWS if all(name in config for name in names))
+    return _numbers(config, _WINDOW, rank) or next((window for window in apart if len(window) == rank), None)
+
+
+def _numbers(config: Mapping[str, Any], names: tuple[str, ...], rank: int) -> tuple[int, ...] | None:
+    """One number for each axis, where one may be given for all; None where there is none."""
+    value = next((config[name] for name in names if config.get(name) is not None), None)
+    if isinstance(value, (list, tuple)):
+        value = value * rank if len(value) == 1 else value
+        return tuple(int(each) for each in value) if len(value) == rank else None
+    return None if value is None else (int(value),) * rank
+
+
+def _edges(value: Any, rank: int) -> list[tuple[int] | None]:
+    """What both sides of each axis come to: one number for all, one for each side of an axis, a pair for each axis."""
     if isinstance(value, int):
-        return value, value
-    return (int(value[0]), int(value[1])) if isinstance(value, (list, tuple)) and len(value) == 2 else default
-
-
-def times(sizes: tuple[Size, Size], factors: tuple[int, int]) -> tuple[Size, Size]:
-    """Sizes grown by factors."""
-    height, width = (size * factor if size else None for size, factor in zip(sizes, factors, strict=True))
-    return height, width
+        return [(2 * value,)] * rank
+    if not isinstance(value, (list, tuple)):
+        return [None] * rank
+    if len(value) == 2 * rank and all(isinstance(each, int) for each in value):
+        return [(sum(value[2 * axis : 2 * axis + 2]),) for axis in range(rank)]
+    if len(value) != rank:
+        return [None] * rank
+    return [(2 * each,) if isinstance(each, int) else (sum(each),) for each in value]

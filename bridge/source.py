@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BridgeError
-from .preprocessing import Preprocessing
+from .preprocessing import Preprocessing, recognise
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
+LARGEST_FIRST_KERNEL = 1 << 20  # numbers; beyond that it is none of a published network
+
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor as it lies in a file: its shape and type, and how to get it."""
+    """One tensor as it lies in a file: its shape and type, and how to get it.
+
+    `how` says what was done to it on the way, for the plan ("3 -> 1 channels: summed"). `rows` are
+    the rows of the target, in PyTorch's axis 0, that its outputs fill where they do not fill all.
+    `region` is where its bytes begin in its HDF5 file, and their type, where they lie there as they are.
+    """
 
     shape: Shape
     dtype: str
     fetch: Callable[[], Array]
+    how: str = ""
+    rows: tuple[int, ...] | None = None
+    region: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +43,8 @@ class Source(Mapping[str, Array]):
 
     `layout` tells whose axes the arrays have: "keras" (channels last, Keras role names) or
     "torch" (PyTorch's axes and parameter names). `architecture` is the model's JSON where the
-    file holds one; it is data and never becomes an object.
+    file holds one; it is data and never becomes an object. `undecided` says what the file leaves open
+    without which no load would be right, and what decides it.
     """
 
     stored: Mapping[str, Stored]
@@ -45,6 +57,7 @@ class Source(Mapping[str, Array]):
     kinds: Mapping[str, str] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
+    undecided: str | None = None
 
     def __getitem__(self, key: str) -> Array:
         return self.stored[key].fetch()
@@ -65,6 +78,13 @@ class Source(Mapping[str, Array]):
     def name(self) -> str:
         """The file's name, for messages."""
         return self.path.name if self.path else "the given weights"
+
+    def recognised(self) -> Source:
+        """The same, with the preprocessing of a published network where the first kernel over RGB is one's."""
+        for key, shape in self.shapes.items():
+            if len(shape) == 4 and shape[2] == 3 and prod(shape) < LARGEST_FIRST_KERNEL and not self.undecided:
+                return replace(self, preprocessing=recognise(self[key]))
+        return self
 
     @property
     def shapes(self) -> dict[str, Shape]:

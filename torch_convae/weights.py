@@ -31,8 +31,11 @@ def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
         plan = bridge.load(module, source, strict=strict)
     except bridge.BridgeError as error:
         raise ConvaeError(str(error)) from error
-    if source.preprocessing:
-        module.preprocessing = Preprocess(source.preprocessing.mode)
+    expected = source.preprocessing
+    if expected and expected != bridge.preprocessing.MODES.get(expected.mode):
+        raise ConvaeError(f"{path} expects {expected}, which no model here applies. Give weights for images as published.")
+    if expected:
+        module.preprocessing = Preprocess(expected.mode)
     return plan
 
 

@@ -83,6 +83,8 @@ def test_a_plan_is_json(file: Path, chain: Any) -> None:
         "transform": "axes (3, 2, 0, 1)",
         "from_shape": [3, 3, 3, 4],
         "to_shape": [4, 3, 3, 3],
+        "rows": None,
+        "ambiguous": True,
     }
     assert given["skipped"] == [{"source": "predictions/kernel", "reason": "the module has no layer predictions"}]
     assert [entry["target"] for entry in given["untouched"]] == ["head.weight", "head.bias"]
@@ -98,6 +100,27 @@ def test_a_printed_plan_is_a_table(file: Path, chain: Any) -> None:
     assert [first[column:].split()[0] for column in columns] == ["[3,", "block1_conv1.weight", "[4,", "axes"]
     assert any(line.startswith("predictions/kernel") and "has no layer" in line for line in lines)
     assert any(line.startswith("head.weight") and "the source has no" in line for line in lines)
+
+
+def test_a_momentum_that_is_not_that_of_the_file_is_noted_once_for_all_layers(
+    keras: Any, randomised: Any, saved: Any, chain: Any
+) -> None:
+    model = keras.Sequential(
+        [keras.layers.Input((4, 4, 3)), *(keras.layers.BatchNormalization(name=f"bn{i}") for i in range(3))]
+    )
+    module = chain(*((f"bn{i}", nn.BatchNorm2d(3, eps=1e-3)) for i in range(3)))
+    plan = bridge.match(bridge.read(saved(randomised(model))), module)
+    said = "bn0 and 2 more have momentum=0.1; the file's is 0.01 as PyTorch counts it: only training differs."
+    assert plan.notes == (said,)
+
+
+def test_a_kernel_whose_axes_would_fit_otherwise_is_marked_until_it_is_proved(
+    written: Write, numbers: Draw, chain: Any
+) -> None:
+    source = bridge.read(written({"a": {"kernel": numbers(3, 2, 4, 5)}, "b": {"kernel": numbers(3, 3, 5, 5)}}))
+    plan = bridge.match(source, chain(("a", nn.Conv2d(4, 5, (3, 2))), ("b", nn.Conv2d(5, 5, 3))))
+    assert plan.ambiguous == ("b/kernel",)
+    assert next(line for line in str(plan).splitlines() if line.startswith("b/kernel")).endswith(" *")
 
 
 @pytest.mark.parametrize("prefix", ["encoder", "encoder.", "deep.encoder", "deep.encoder."])
@@ -205,9 +228,10 @@ def test_a_shape_that_does_not_fit_names_both_sides_and_the_file(file: Path, cha
 
 
 def test_nothing_is_reshaped_to_fit(written: Write, numbers: Draw, chain: Any) -> None:
-    """A square dense kernel would fit either way round, a 1 x 1 convolution would fit flat: neither is tried."""
+    """A kernel the other way round or with as many numbers would fit by force; a 1 x 1 convolution computes the same."""
     source = bridge.read(written({"fc": {"kernel": numbers(6, 2)}}))
-    for layer in (nn.Linear(2, 6), nn.Conv2d(6, 2, 1), nn.Linear(12, 1)):
+    assert bridge.match(source, chain(("fc", nn.Conv2d(6, 2, 1, bias=False)))).copied["fc/kernel"].to_shape == (2, 6, 1, 1)
+    for layer in (nn.Linear(2, 6), nn.Conv2d(3, 2, (1, 2)), nn.Linear(12, 1)):
         with pytest.raises(bridge.BridgeError, match=r"fc/kernel is \(6, 2\)"):
             bridge.match(source, chain(("fc", layer)))
 
@@ -245,9 +269,9 @@ def test_a_weight_the_module_has_no_room_for_is_skipped_by_name(file: Path, chai
 
 
 def test_a_layer_kind_that_is_not_known_is_said_so(file: Path, chain: Any) -> None:
-    plan = bridge.match(bridge.read(file), chain(*vgg(), ("norm", nn.LayerNorm(3))))
-    assert plan.untouched == ("norm.weight", "norm.bias")
-    assert plan.reasons["norm.weight"] == "no Keras layer kind is known for it"
+    plan = bridge.match(bridge.read(file), chain(*vgg(), ("mix", nn.Bilinear(3, 2, 4))))
+    assert plan.untouched == ("mix.weight", "mix.bias")
+    assert plan.reasons["mix.weight"] == "no Keras layer kind is known for it"
 
 
 AUTONAMED = ["conv2d_{}", "batch_normalization_{}"]
@@ -316,7 +340,7 @@ def test_an_epsilon_that_is_not_that_of_the_file_is_noted(
 ) -> None:
     layers = keras.layers
     model = keras.Sequential([layers.Input((4, 4, 3)), layers.BatchNormalization(epsilon=2e-4, name="bn")])
-    module = chain(("bn", nn.BatchNorm2d(3, eps=eps)))
+    module = chain(("bn", nn.BatchNorm2d(3, eps=eps, momentum=0.01)))
     whole = bridge.match(bridge.read(saved(randomised(model))), module)
     assert whole.notes == (f"bn has eps={eps:g}, the file epsilon=0.0002: outputs differ until it is set.",)
     bare = bridge.match(bridge.read(saved(model, weights_only=True)), module)
@@ -326,8 +350,8 @@ def test_an_epsilon_that_is_not_that_of_the_file_is_noted(
 
 
 def test_an_unknown_scheme_is_refused_with_the_list(file: Path, chain: Any) -> None:
-    with pytest.raises(bridge.BridgeError, match="no naming scheme 'timm'; there are keras, torchvision"):
-        bridge.match(bridge.read(file), chain(*vgg()), names="timm")
+    with pytest.raises(bridge.BridgeError, match="no naming scheme 'mxnet'; there are keras, torchvision"):
+        bridge.match(bridge.read(file), chain(*vgg()), names="mxnet")
 
 
 def test_a_module_that_has_not_run_once_says_so(file: Path) -> None:

@@ -9,8 +9,12 @@ from typing import Any
 
 from ..errors import ConvaeError
 from .autoencoder import ConvAutoencoder, ConvClassifier, ConvEncoder
+from .bayesian_segnet import BayesianSegNet
+from .image_segmentation import VGGSegNet, VGGUNet
 from .model import Model
-from .unet import VGG16UNet
+from .plain_unets import jocicmarko_unet, shallow_unet, zhixuhao_unet
+from .segnet import SegNet, SegNetBasic
+from .unet import AzaveaUNet, VGG16UNet
 from .vgg import VGG16, VGG16Encoder
 
 vgg16_unet = VGG16UNet
@@ -21,6 +25,15 @@ MODELS: Mapping[str, Callable[..., Model]] = {
     "vgg16": VGG16,
     "vgg16_bn": partial(VGG16, batch_norm=True),
     "vgg16_unet": VGG16UNet,
+    "azavea_unet": AzaveaUNet,
+    "jocicmarko_unet": jocicmarko_unet,
+    "zhixuhao_unet": zhixuhao_unet,
+    "shallow_unet": shallow_unet,
+    "segnet": SegNet,
+    "segnet_basic": SegNetBasic,
+    "bayesian_segnet": BayesianSegNet,
+    "vgg_segnet": VGGSegNet,
+    "vgg_unet": VGGUNet,
 }
 
 
@@ -43,12 +56,21 @@ def create(name: str, **options: Any) -> Model:
 __all__ = [
     "MODELS",
     "VGG16",
+    "AzaveaUNet",
+    "BayesianSegNet",
     "ConvAutoencoder",
     "ConvClassifier",
     "ConvEncoder",
     "Model",
+    "SegNet",
+    "SegNetBasic",
     "VGG16Encoder",
     "VGG16UNet",
+    "VGGSegNet",
+    "VGGUNet",
     "create",
+    "jocicmarko_unet",
+    "shallow_unet",
     "vgg16_unet",
+    "zhixuhao_unet",
 ]

@@ -17,6 +17,11 @@ def softmax(logits: Tensor) -> Tensor:
     return logits.softmax(dim=1)
 
 
+def probabilities(classes: int) -> Callable[[Tensor], Tensor]:
+    """What makes logits (N, classes, ...) probabilities: a sigmoid for one class, else the softmax."""
+    return torch.sigmoid if classes == 1 else softmax
+
+
 class Model(nn.Module):
     """A network that takes preprocessed float32 (N, C, H, W) in `forward` and images of 0..255 in `predict`.
 

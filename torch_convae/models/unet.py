@@ -1,4 +1,4 @@
-"""The U-Net that stands on VGG16: its encoder's maps, and azavea's decoder."""
+"""azavea's U-Net, and the one that puts VGG16 in its encoder's place."""
 
 from __future__ import annotations
 
@@ -8,20 +8,64 @@ import torch
 from torch import Tensor, nn
 
 from . import blocks as layers
-from .model import Model, softmax
+from .model import Model, probabilities, softmax
 from .preprocessing import vgg_mode
 from .vgg import VGG16Encoder
 
 DECODER_WIDTHS = (256, 128, 64, 32)  # coarse to fine
+ENCODER_WIDTHS = (32, 64, 128, 256, 512)  # azavea's, fine to coarse
 
 
-class UNetDecoder(nn.Module):
+class _Blocks(nn.Module):
+    """Numbered blocks, each twice conv -> ReLU -> BatchNormalization -> ReLU.
+
+    The second ReLU is in the original, and kept: what BatchNormalization makes negative is lost.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def add(self, block: int, channels: int, width: int) -> None:
+        """The layers of a block: `conv_1_1`, `batch_norm_1_1`, `conv_1_2` and `batch_norm_1_2` for the first."""
+        for stage in (1, 2):
+            self.add_module(f"conv_{block}_{stage}", layers.conv(channels if stage == 1 else width, width))
+            self.add_module(f"batch_norm_{block}_{stage}", layers.batch_norm(width))
+
+    def run(self, x: Tensor, block: int) -> Tensor:
+        """A block applied."""
+        for stage in (1, 2):
+            x = self.relu(self.get_submodule(f"conv_{block}_{stage}")(x))
+            x = self.relu(self.get_submodule(f"batch_norm_{block}_{stage}")(x))
+        return x
+
+
+class AzaveaEncoder(_Blocks):
+    """Images (N, C, H, W) to maps of 32, 64, ... channels, one a block, each before its pooling."""
+
+    def __init__(self, in_channels: int = 3, blocks: int = 5) -> None:
+        super().__init__()
+        self.widths = ENCODER_WIDTHS[:blocks]
+        for block, width in enumerate(self.widths, start=1):
+            self.add(block, in_channels, width)
+            in_channels = width
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The maps (N, width, H / 2^k, W / 2^k) of blocks k = 0, 1, ..."""
+        maps: list[Tensor] = []
+        for block in range(1, len(self.widths) + 1):
+            maps.append(self.run(self.pool(x) if maps else x, block))
+            x = maps[-1]
+        return maps
+
+
+class UNetDecoder(_Blocks):
     """Encoder maps, fine to coarse, to logits (N, classes, H, W) at the size of the first.
 
-    Each step doubles the map, puts the encoder's map of that size behind it, and applies twice
-    conv -> ReLU -> BatchNormalization -> ReLU (the second ReLU is in the original, and kept). Layers
-    count on after the encoder's blocks, as the original numbers them: with five, `conv_6_1` to
-    `conv_9_2`, and `conv_10_1` for the classes. Source: raster-vision's `unet.py` of 2017.
+    Each step doubles the map, puts the encoder's map of that size behind it, and applies a block. Blocks
+    count on after the encoder's, as the original numbers them: with five, `conv_6_1` to `conv_9_2`, and
+    `conv_10_1` for the classes. Source: raster-vision's `unet.py` of 2017.
     """
 
     def __init__(self, widths: tuple[int, ...], classes: int) -> None:
@@ -30,23 +74,40 @@ class UNetDecoder(nn.Module):
         self.steps = range(blocks + 1, 2 * blocks)
         below = widths[-1]
         for step, skip, width in zip(self.steps, widths[-2::-1], DECODER_WIDTHS[1 - blocks :], strict=True):
-            for stage, channels in ((1, below + skip), (2, width)):
-                self.add_module(f"conv_{step}_{stage}", layers.conv(channels, width))
-                self.add_module(f"batch_norm_{step}_{stage}", layers.batch_norm(width))
+            self.add(step, below + skip, width)
             below = width
         self.classifier = f"conv_{2 * blocks}_1"
         self.add_module(self.classifier, layers.conv(below, classes, size=1))
-        self.relu = nn.ReLU()
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Logits (N, classes, H, W)."""
         x = maps[-1]
         for step, skip in zip(self.steps, maps[-2::-1], strict=True):
-            x = torch.cat([layers.upsample(x, (skip.shape[-2], skip.shape[-1])), skip], dim=1)
-            for stage in (1, 2):
-                x = self.relu(self.get_submodule(f"conv_{step}_{stage}")(x))
-                x = self.relu(self.get_submodule(f"batch_norm_{step}_{stage}")(x))
+            x = self.run(torch.cat([layers.upsample(x, (skip.shape[-2], skip.shape[-1])), skip], dim=1), step)
         logits: Tensor = self.get_submodule(self.classifier)(x)
+        return logits
+
+
+class AzaveaUNet(Model):
+    """Images (N, C, H, W) to class logits (N, classes, H, W), on 2 to 5 blocks of 32, 64, ... channels.
+
+    Heights and widths are multiples of 16 with five blocks, of 2 with two; others are refused. For 3
+    channels and 6 classes Keras counts 7,858,598 parameters, of which 5,888 are BatchNormalization's
+    statistics. Source: raster-vision's `unet.py` of 2017.
+    """
+
+    def __init__(self, classes: int, in_channels: int = 3, blocks: int = 5) -> None:
+        super().__init__(activation=probabilities(classes))
+        if not 2 <= blocks <= 5:
+            raise ValueError(f"An azavea U-Net has 2 to 5 encoder blocks, not {blocks}.")
+        self.encoder = AzaveaEncoder(in_channels, blocks)
+        self.decoder = UNetDecoder(self.encoder.widths, classes)
+        self.halvings = blocks - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes, H, W)."""
+        layers.refuse_odd_sides(x, self.halvings)
+        logits: Tensor = self.decoder(self.encoder(x))
         return logits
 
 

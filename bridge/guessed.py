@@ -1,0 +1,147 @@
+"""The flattened map in front of a Dense or recurrent layer, as far as the shapes of weights tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .maps import Flat
+from .sizes import Sizes
+from .source import Shape, Source
+
+Shapes = Mapping[str, Shape]  # role -> shape
+PER_VALUE = ("moving_mean", "gamma", "beta", "alpha")  # of a normalisation or PReLU, one number for each value
+
+
+def guessed(source: Source) -> dict[str, Flat]:
+    """A layer that follows a convolution and takes more values than that has channels.
+
+    A map of pixels is taken to be square and one of voxels a cube; where it cannot be, its sizes stay
+    unknown. So does a map that was put together, and all that a recurrent layer takes of pixels: rows or
+    columns of a picture may be its steps.
+    """
+    found: dict[str, Flat] = {}
+    chain, row = _Chain(), _Row()
+    for layer, shapes in source.layers.items():
+        if convolution := _convolution(layer, shapes, source.kinds.get(layer)):
+            chain.add(convolution)
+            row = _Row()
+        elif (values := _taken(shapes)) is not None:
+            flat = chain.flat(values, recurrent="recurrent_kernel" in shapes) or row.flat_of(values)
+            if flat and flat.moves:
+                found |= {name: each for name, each in chain.between.items() if each == flat} | {layer: flat}
+                row = row if row.flat == flat else _Row(values, flat)
+            row.units.add(shapes["kernel"][-1])
+            chain = _Chain()
+        elif vector := next((shapes[role] for role in PER_VALUE if len(shapes.get(role, ())) == 1), None):
+            chain.normalise(layer, vector[0])
+        elif any(len(shape) > 1 for role, shape in shapes.items() if role != "alpha"):  # an embedding, say
+            chain, row = _Chain(), _Row()
+    return found
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """Over how many axes, from how many channels, to how many."""
+
+    rank: int
+    taken: int
+    given: int
+
+
+@dataclass
+class _Row:
+    """The flattened map that was taken last: several layers may take it. `units` are the outputs of those since."""
+
+    values: int = 0
+    flat: Flat | None = None
+    units: set[int] = field(default_factory=set)
+
+    def flat_of(self, values: int) -> Flat | None:
+        """The same map, where a layer takes as many values and no layer since gives so many."""
+        return self.flat if values == self.values and values not in self.units else None
+
+
+@dataclass
+class _Chain:
+    """The convolutions since the last layer of another kind, and the channels of the map that they give.
+
+    `joined` tells that maps were put together: a convolution takes more channels than any gives.
+    `told` that a normalisation behind the last one tells the channels, `tells` that such have done so
+    for joined maps. `between` are normalisations of what may be a flattened map.
+    """
+
+    convolutions: list[_Convolution] = field(default_factory=list)
+    channels: int = 0
+    joined: bool = False
+    told: bool = False
+    tells: bool = False
+    normal: int = 0
+    between: dict[str, Flat] = field(default_factory=dict)
+
+    def add(self, convolution: _Convolution) -> None:
+        given = {each.given for each in self.convolutions}
+        if given and convolution.taken not in given:
+            self.joined = True
+            self.tells = self.tells or self.normal == convolution.taken
+        self.convolutions.append(convolution)
+        self.channels, self.told, self.normal, self.between = convolution.given, False, 0, {}
+
+    def normalise(self, layer: str, values: int) -> None:
+        self.normal = values
+        if not self.told and (values == self.channels or self.tells):
+            self.channels, self.told = values, True
+        elif flat := self.flat(values):
+            self.between[layer] = flat
+
+    def flat(self, values: int, recurrent: bool = False) -> Flat | None:
+        """The map that so many values were flattened from; None where they are the channels of one."""
+        if not self.channels or values <= self.channels or values % self.channels:
+            return None
+        rank, unknown = self.convolutions[-1].rank, Flat((), inferred=True)
+        if values in self._beside():
+            if self.joined:
+                return None
+            if rank == 1:
+                return unknown
+        if self.joined and not self.told:
+            return unknown
+        shape = (None,) * rank if recurrent and rank > 1 else _places(values // self.channels, rank)
+        return Flat((*shape, self.channels), inferred=True)
+
+    def _beside(self) -> list[int]:
+        """How many values the last convolutions give together that may stand side by side, pooled to one place each."""
+        sums, total = [], 0
+        for each in reversed(self.convolutions):
+            if each.taken != self.convolutions[-1].taken:
+                break
+            total += each.given
+            sums.append(total)
+        return sums[1:]
+
+
+def _convolution(layer: str, shapes: Shapes, kind: str | None) -> _Convolution | None:
+    kernel = shapes.get("pointwise_kernel") or shapes.get("kernel") or ()
+    bias, rank = shapes.get("bias", ()), len(kernel) - 2
+    attention = len(bias) > 1 or layer.rpartition("/")[2] == "attention_output"  # has kernels of three axes, too
+    if rank not in (1, 2, 3) or (attention and rank == 1) or (kind or "Conv") == "EinsumDense":
+        return None
+    if "recurrent_kernel" in shapes:  # ConvLSTM: four gates
+        return _Convolution(rank, kernel[-2], shapes["recurrent_kernel"][-2])
+    if (kind or "").startswith("Depthwise"):
+        return _Convolution(rank, kernel[-2], kernel[-2] * kernel[-1])
+    transposed = (kind or "").endswith("Transpose") or (len(bias) == 1 and bias[0] == kernel[-2] != kernel[-1] != 1)
+    taken, given = kernel[-2:] if not transposed else (kernel[-1], kernel[-2])
+    return _Convolution(rank, taken, bias[0] if bias else given)
+
+
+def _taken(shapes: Shapes) -> int | None:
+    """How many values a Dense or recurrent layer takes."""
+    kernel = shapes.get("kernel", ())
+    return kernel[0] if len(kernel) == 2 else None
+
+
+def _places(count: int, rank: int) -> Sizes:
+    """The sides of a square or a cube of so many places; steps of time are as many as they are."""
+    side = round(count ** (1 / rank))
+    return (side,) * rank if side**rank == count else (None,) * rank

@@ -1,0 +1,188 @@
+"""What an HDF5 file holds, as values that JSON can carry: a walk over hard links that is bounded in all it counts."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+
+from . import kinds
+from .chunks import refusal_of_chunks
+from .content import Content, Unusable, opened
+
+DEEPEST = 64
+MOST = {
+    "names": 100_000,
+    "attributes": 100_000,
+    "values in attributes": 100_000,
+    "bytes in names and attributes": 32 << 20,
+}
+
+# [attributes, groups, data sets, refused], and [shape, dtype, offset, address, attributes] of a data set
+Described = list[Any]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One walk: the file's size, what has been counted so far, and every data set by its address."""
+
+    size: int
+    counted: Counter[str] = field(default_factory=Counter)
+    datasets: dict[int, Described | str] = field(default_factory=dict)
+
+    def count(self, what: str, amount: int = 1) -> None:
+        """Refuse the file once it holds more than any weights file does."""
+        self.counted[what] += amount
+        if self.counted[what] > MOST[what]:
+            raise Unusable(f"holds more than {MOST[what]} {what}, which no weights file does. Get the file again.")
+
+
+def describe(content: Content | io.BytesIO, size: int, largest: int) -> Described:
+    """The tree of the HDF5 file in these `size` bytes, names and places only.
+
+    Refused: a file that HDF5 finds damaged, that holds a group inside itself, more than any weights
+    file does, or data sets of more than `largest` bytes together.
+    """
+    with opened(content) as file:
+        walk = Walk(size)
+        root = h5g.open(file.id, b"/")
+        tree = _group(walk, root, (h5o.get_info(root).addr,))
+    usable = [each for each in walk.datasets.values() if not isinstance(each, str)]
+    together = sum(nbytes(shape, dtype) for shape, dtype, *_ in usable)
+    if together > largest:
+        raise Unusable(
+            f"declares {together} bytes of weights, more than the limit of {largest}. "
+            "Get the file from its author, or read it with a larger limit: read(path, largest=...)."
+        )
+    return tree
+
+
+def nbytes(shape: Sequence[int], dtype: str) -> int:
+    """The bytes that an array takes; Python's numbers do not overflow."""
+    return prod(shape) * kinds.itemsize(dtype)
+
+
+def members(walk: Walk, group: h5g.GroupID) -> list[tuple[bytes, int, int]]:
+    """The name, the kind of link and the address of all that a group holds, by name."""
+    found: list[tuple[bytes, int, int]] = []
+
+    def add(name: bytes, info: h5l.LinkInfo) -> None:
+        walk.count("names")
+        walk.count("bytes in names and attributes", len(name))
+        if b"/" in name or name in (b"", b".", b".."):  # opening it would lead elsewhere
+            raise Unusable(f"is damaged (it holds the name {_text(name)!r}). Get the file again.")
+        found.append((name, info.type, info.u))
+
+    group.links.iterate(add, idx_type=h5py.h5.INDEX_NAME, order=h5py.h5.ITER_INC, info=True)
+    return found
+
+
+def _group(walk: Walk, group: h5g.GroupID, above: tuple[int, ...]) -> Described:
+    if len(above) > DEEPEST:
+        raise Unusable(f"holds groups more than {DEEPEST} deep, which no weights file does. Get the file again.")
+    groups: dict[str, Described] = {}
+    datasets: dict[str, Described] = {}
+    refused: dict[str, str] = {}
+    for raw, link, address in members(walk, group):
+        name = _text(raw)
+        if link != h5l.TYPE_HARD:
+            refused[name] = "is a link to another place; weights are stored in the file itself"
+            continue
+        if address in above:
+            raise Unusable(f"is damaged (the group {name!r} holds itself). Get the file again.")
+        found = walk.datasets.get(address) or h5o.open(group, raw)
+        if isinstance(found, h5g.GroupID):
+            groups[name] = _group(walk, found, (*above, address))
+            continue
+        if isinstance(found, h5d.DatasetID):
+            found = walk.datasets[address] = dataset(walk, found, address)
+        if isinstance(found, list):
+            datasets[name] = found
+        else:
+            refused[name] = found if isinstance(found, str) else "is a type of data, not numbers"
+    return [_attributes(walk, group), groups, datasets, refused]
+
+
+def dataset(walk: Walk, found: h5d.DatasetID, address: int) -> Described | str:
+    """Where a data set's numbers lie, or why it cannot be used."""
+    plan = found.get_create_plist()
+    layout = plan.get_layout()
+    if plan.get_external_count() or layout == h5d.VIRTUAL:
+        return "keeps its numbers in another file; weights are stored in the file itself"
+    kind, space = found.get_type(), found.get_space()
+    dtype = kinds.number(kind)
+    if dtype is None or space.get_simple_extent_type() == h5s.NULL:
+        return f"holds {'nothing' if dtype else kinds.name(kind)}, not numbers"
+    shape = list(space.shape)
+    size, stored = nbytes(shape, dtype), found.get_storage_size()
+    offset = found.get_offset() if layout == h5d.CONTIGUOUS else None
+    if size and not stored:
+        return f"declares {tuple(shape)} numbers and stores none"
+    if layout == h5d.CHUNKED:
+        reason = refusal_of_chunks(plan, tuple(shape), size, stored)
+        if reason:
+            return reason
+    elif stored != size:
+        return f"declares {tuple(shape)} numbers, which is not what it stores"
+    elif layout == h5d.CONTIGUOUS and size and (offset is None or offset + size > walk.size):
+        return "reaches past the end of the file: it is truncated. Get the file again"
+    return [shape, dtype, offset, address, _attributes(walk, found)]
+
+
+def _attributes(walk: Walk, owner: h5g.GroupID | h5d.DatasetID) -> dict[str, Any]:
+    if not h5a.get_num_attrs(owner):
+        return {}
+    names: list[bytes] = []
+
+    def add(name: bytes, *_: object) -> None:
+        walk.count("attributes")
+        walk.count("bytes in names and attributes", len(name))
+        names.append(name)
+
+    h5a.iterate(owner, add)
+    return {_text(name): _value(walk, h5a.open(owner, name), name) for name in names}
+
+
+def _value(walk: Walk, attribute: h5a.AttrID, name: bytes) -> Any:
+    """A string, a number or a list of them; None for any other kind."""
+    kind, shape = attribute.get_type(), attribute.get_space().shape
+    text = kind.get_class() == h5t.STRING
+    spelled = "" if text else kinds.number(kind)
+    if shape is None or len(shape) > 1 or spelled in (None, kinds.BFLOAT16):
+        return None
+    count = prod(shape)
+    walk.count("values in attributes", count)
+    walk.count("bytes in names and attributes", count * kind.get_size())
+    array = np.zeros(shape, _string(kind) if text else np.dtype(spelled))
+    if count:
+        attribute.read(array, mtype=_in_memory(array.dtype))
+    if not text:
+        return array.tolist()
+    values = [value or b"" for value in array.flat]
+    walk.count("bytes in names and attributes", sum(map(len, values)))
+    decoded = [_text(value, f"the attribute {_text(name)!r}") for value in values]
+    return decoded if array.ndim else decoded[0]
+
+
+def _string(kind: h5t.TypeID) -> np.dtype[Any]:
+    return h5py.string_dtype() if kind.is_variable_str() else np.dtype(f"S{kind.get_size()}")
+
+
+@lru_cache(64)
+def _in_memory(dtype: np.dtype[Any]) -> h5t.TypeID:
+    return h5t.py_create(dtype)
+
+
+def _text(raw: bytes, what: str = "a name") -> str:
+    try:
+        return raw.decode("utf8")
+    except UnicodeDecodeError as error:
+        raise Unusable(f"is damaged ({what} is not UTF-8 text). Get the file again.") from error

@@ -1,0 +1,151 @@
+"""Which place of a module each layer of a source belongs to, by name or by order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from . import names as naming
+from .errors import BridgeError
+from .layouts import KINDS, kind_of_torch_weight, kind_of_weights
+from .options import Options
+from .order import by_order
+from .slots import Place, Places
+from .source import Shape, Source
+
+LayerShapes = Mapping[str, Mapping[str, Shape]]  # layer -> role -> shape
+
+
+def paths_by_name(layers: LayerShapes, layout: str, where: Places) -> dict[str, str]:
+    """The path of the place of each source layer that has a counterpart."""
+    parents = dict.fromkeys(parent for layer in layers if (parent := _parent(layer)))
+    paths = {place.path for place in where.places.values()} | {slot.layer for slot in where.slots}
+    own = paths | {_parent(path) for path in paths}
+    found = _found([*layers, *(parent for parent in parents if parent not in layers)], layers, layout, own, where)
+    placed = {layer: path for layer in layers if (path := found.get(layer)) in paths and path is not None}
+    alone = [parent for parent in parents if sum(_parent(layer) == parent for layer in layers) == 1]
+    for layer in layers:
+        outer = found.get(_parent(layer))
+        if layer in placed or outer is None:
+            continue
+        side = _side(layer)
+        if side and f"{outer}/{side}" in paths:
+            placed[layer] = f"{outer}/{side}"
+        elif _parent(layer) in alone and outer in paths:  # TimeDistributed and its like: a module folds time away
+            placed[layer] = outer
+    return placed
+
+
+# What a PyTorch weight's rank tells of its layer, where no running statistics stand beside it.
+_BY_RANK: Mapping[int, tuple[str, ...]] = {
+    1: ("LayerNormalization", "GroupNormalization", "PReLU"),
+    2: ("Dense", "Embedding"),
+    3: ("Conv1D", "Conv1DTranspose"),
+    4: ("Conv2D", "Conv2DTranspose"),
+    5: ("Conv3D", "Conv3DTranspose"),
+}
+
+
+def paths_by_order(layers: LayerShapes, source: Source, where: Places, options: Options, module: str) -> dict[str, str]:
+    """Kind by kind, the first layer of the source to the first of the module, and so on; counts must agree."""
+    kept = {
+        layer: shapes
+        for layer, shapes in layers.items()
+        if not all(options.skips((layer, f"{layer}/{role}")) for role in shapes)
+    }
+    theirs = {layer: _kinds_of(source, layer, shapes) for layer, shapes in kept.items()}
+    whole = any(kind.startswith("Separable") for kinds in theirs.values() for kind in kinds)
+    own = {place.path: place for place in _counted(where, whole) if not _skipped(place, options)}
+
+    def fits(layer: str, path: str) -> str | None:
+        kind = next((kind for kind in theirs[layer] if kind in own[path].kinds), theirs[layer][0])
+        return misfit(kept[layer], kind, own[path], source.layout)
+
+    return by_order(theirs, {path: place.kinds for path, place in own.items()}, fits, (source.name, module))
+
+
+def _kinds_of(source: Source, layer: str, shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+    if source.layout == "torch":
+        known = _BY_RANK.get(len(shapes.get("weight", ())), ("unknown",))
+        return ("BatchNormalization",) if "running_mean" in shapes else known
+    return (kind_of_layer(source, layer, shapes, None) or source.kinds.get(layer, "unknown"),)
+
+
+def _counted(where: Places, whole: bool) -> list[Place]:
+    """The places by order: a separable convolution is one of them or its two steps are, as the source has it."""
+    separable = [place for place in where.places.values() if place.kinds[0].startswith("Separable")]
+    steps = {id(slot) for place in separable for slot in place.slots.values()}
+    return [
+        place
+        for place in where.places.values()
+        if (place in separable) == whole or not (place in separable or steps & {id(s) for s in place.slots.values()})
+    ]
+
+
+def _skipped(place: Place, options: Options) -> bool:
+    return all(options.skips((slot.target,)) for slot in place.slots.values())
+
+
+def misfit(shapes: Mapping[str, Shape], kind: str, place: Place, layout: str = "keras") -> str | None:
+    """Why these weights do not go to that place; None where they do."""
+    if layout == "torch":
+        own = ((role, shape, place.slots[role]) for role, shape in shapes.items() if role in place.slots)
+        differ = (f"{role} {shape} is not {slot.target} {slot.shape}" for role, shape, slot in own if shape != slot.shape)
+        return next(differ, None)
+    for each in KINDS.get(kind, ()):
+        slot, shape = place.slots.get(each.parameter), shapes.get(each.role)
+        transform = each.transform(shape, len(slot.shape)) if shape and slot else None
+        other = transform is None and len([one for one in KINDS[kind] if one.role == each.role]) > 1
+        if shape and slot and not other and (transform is None or not _same(transform.shape(shape), slot.shape)):
+            return f"its {each.role} {shape} does not fit {slot.target} {slot.shape}"
+    return None
+
+
+def _same(given: Shape, own: Shape) -> bool:
+    """A Dense layer that stands for a convolution over a whole map has its numbers still in one axis."""
+    return given == own or (len(own) > 2 and given[0] == own[0] and given[1] == prod(own[1:]))
+
+
+def kind_of_layer(source: Source, layer: str, shapes: Mapping[str, Shape], place: Place | None) -> str | None:
+    """The Keras class of a source layer: the file's word, else what its shapes and the place allow."""
+    named = source.kinds.get(layer)
+    if named in KINDS or place is None:
+        return kind_of_weights(shapes, named)
+    fitting = (kind for kind in place.kinds if kind_of_weights(shapes, None, (kind,)))
+    exact = (kind for kind in place.kinds if kind_of_weights(shapes, None, (kind,)) and not misfit(shapes, kind, place))
+    return next(exact, None) or next(fitting, None)
+
+
+def _found(
+    every: Sequence[str], layers: LayerShapes, layout: str, own: set[str], where: Places
+) -> dict[str, str]:
+    by_name = {name: path for path, name in where.keras_names.items() if path in own}
+    keras = {layer: layer for layer in every}
+    if layout == "torch":
+        kinds = {layer: kind_of_torch_weight(shapes["weight"]) for layer, shapes in layers.items() if "weight" in shapes}
+        keras |= naming.detect(kinds).to_keras(kinds)
+    by_path = {layer: layer for layer in every if layer in own}
+    if where.declared:
+        keras = dict(zip(every, naming.canonical(keras.values()).values(), strict=True))
+        by_path = {layer: layer for layer in by_path if not naming.auto_prefix(layer)}
+        return by_path | {layer: by_name[name] for layer, name in keras.items() if name in by_name}
+    if layout == "torch":
+        return {layer: by_name[name] for layer, name in keras.items() if name in by_name} | by_path
+    aligned = naming.aligned(list(every), list(by_name))
+    return by_path | {layer: by_name[name] for layer, name in aligned.items() if name in by_name}
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _side(layer: str) -> str | None:
+    """Which half of a Bidirectional a layer is, by the names Keras gives."""
+    last = layer.rpartition("/")[2]
+    return next((side for side in ("forward", "backward") if last.startswith(f"{side}_")), None)
+
+
+def refuse_unknown(by: str) -> None:
+    """Refuse another way of pairing than by name or by order."""
+    if by not in ("name", "order"):
+        raise BridgeError(f"by {by!r} is no way of pairing layers; there are name and order.")

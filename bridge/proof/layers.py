@@ -1,0 +1,173 @@
+"""One layer proved, or the reason why it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import BridgeError
+from ..plan import Copy
+from ..slots import tensor_of
+from ..source import Array, Source
+from .cases import Layer, case_of, weights_of
+from .numbers import placed
+from .report import Proof, Verdict
+from .trial import Case, answer
+from .trials import TRIALS, order_remark
+from .windows import misfit, padding_remark
+
+LEFT_OUT = "left out by skip"
+# It is a module's own forward that runs: what it may raise when it is given something it does not take.
+_FAILURES = (
+    BridgeError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    NotImplementedError,
+    LookupError,
+    AssertionError,
+)
+
+
+def prove(layer: Layer, source: Source, module: nn.Module, epsilon: float | None, tolerance: float) -> Proof:
+    """Whether one layer of the source computes in Keras what its part of the module computes."""
+    if not layer.copies:
+        return Proof(layer.name, layer.kind, "", "not proved", reason=next(iter(layer.missing.values()), ""))
+    if source.layout == "torch":
+        return _compared(layer, {copy.target: source[copy.source] for copy in layer.copies}, module, "")
+    weights = weights_of(layer, source, module)
+    if LEFT_OUT in layer.missing.values():
+        return _compared(layer, _placed(layer, weights, module), module, "parts of it are left out by skip")
+    if layer.kind not in TRIALS or layer.place is None:
+        return _compared(layer, _placed(layer, weights, module), module, f"there is no reference for {layer.kind}")
+    case = case_of(layer, source, module, weights, epsilon)
+    try:
+        return _computed(layer, case, module, source, tolerance)
+    except _FAILURES as error:
+        return _compared(layer, _placed(layer, weights, module), module, f"it does not run alone ({_line(error)})")
+
+
+def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, tolerance: float) -> Proof:
+    """The best of the layer's trials."""
+    proof = Proof(layer.name, case.kind, layer.module, "differs")
+    best = _best(case, tolerance)
+    if best is None:
+        return replace(proof, reason="no output has the shape of Keras's")
+    difference, scale, how = best
+    if np.isfinite(difference):
+        proof = replace(proof, difference=difference, scale=scale)
+    if not difference <= tolerance * scale:
+        return replace(proof, reason=_explained(layer, case, module, source))
+    if reason := misfit(case):
+        return replace(proof, reason=reason)
+    done = "; ".join(dict.fromkeys(copy.how for copy in layer.copies if copy.how))
+    remarks = [padding_remark(case, how), order_remark(case), f"after: {done}" if done else ""]
+    return replace(proof, verdict="same", reason="; ".join(filter(None, remarks)))
+
+
+def _best(case: Case, tolerance: float) -> tuple[float, float, str] | None:
+    """The smallest difference, beside the largest output, and the trial that gave it; None where no shape fits."""
+    best: tuple[float, float, str] | None = None
+    failure: Exception | None = None
+    for trial in TRIALS[case.kind](case):
+        try:
+            given = answer(trial, case.rows)
+        except _FAILURES as error:
+            failure = error
+            continue
+        if given.shape != trial.expected.shape:
+            continue
+        scale = float(np.abs(trial.expected).max(initial=0.0))
+        difference = float(np.abs(given - trial.expected).max(initial=0.0))
+        if best is None or not best[0] <= difference:
+            best = (difference, scale, trial.how)
+        if difference <= tolerance * scale:
+            break
+    if best is None and failure:
+        raise failure
+    return best
+
+
+def _compared(layer: Layer, wanted: Mapping[str, Array | None], module: nn.Module, why: str) -> Proof:
+    """The numbers themselves, where the layer cannot be asked to compute."""
+    proof = Proof(layer.name, layer.kind, layer.module, "not proved", reason=why)
+    largest, scale = 0.0, 0.0
+    for copy in layer.copies:
+        array = wanted[copy.target]
+        if array is None:
+            return proof
+        own = _own(module, copy)
+        rounded = torch.from_numpy(array).to(tensor_of(module, copy.target).dtype).double().numpy()
+        if own.shape != rounded.shape:
+            return proof
+        largest = max(largest, float(np.abs(own - rounded).max(initial=0.0)))
+        scale = max(scale, float(np.abs(rounded).max(initial=0.0)))
+    verdict: Verdict = "same" if largest == 0 else "differs"
+    why = f"the numbers were compared: {why}" if why else "the numbers were compared"
+    return Proof(layer.name, layer.kind, layer.module, verdict, largest, scale, why)
+
+
+def _placed(layer: Layer, weights: Mapping[str, Array], module: nn.Module) -> dict[str, Array | None]:
+    """What the parameters should hold, by the table that is not the loader's."""
+    found: dict[str, Array | None] = {}
+    for copy in layer.copies:
+        role, parameter, shape = layer.roles[copy.source], copy.target.rpartition(".")[2], _own(module, copy).shape
+        found[copy.target] = placed(layer.kind, role, parameter, weights[role], shape, *layer.maps)
+    return found
+
+
+def _explained(layer: Layer, case: Case, module: nn.Module, source: Source) -> str:
+    """Why a layer differs, as far as its numbers tell."""
+    if extra := [key for key, reason in layer.missing.items() if reason != LEFT_OUT]:
+        return layer.missing[extra[0]]
+    expected = _placed(layer, case.weights, module)
+    for copy in layer.copies:
+        wanted, own = expected[copy.target], _own(module, copy)
+        if wanted is None or np.array_equal(own, wanted):
+            continue
+        if not np.isfinite(wanted).all():
+            return f"{copy.source} holds numbers that are not finite"
+        for other, array in expected.items():
+            if other != copy.target and array is not None and np.array_equal(own, array):
+                return f"{copy.target} holds what belongs to {other}"
+        return f"{copy.target} {_unlike(own, wanted, copy, source)}"
+    epsilon = getattr(case.module, "eps", None)
+    if epsilon is not None and epsilon != case.config.get("epsilon"):
+        return f"the module has eps={epsilon:g}, Keras epsilon={case.config['epsilon']:g}"
+    return "the numbers are the file's, but the module computes something else with them"
+
+
+def _unlike(own: Array, wanted: Array, copy: Copy, source: Source) -> str:
+    """What a parameter holds instead of the file's numbers."""
+    differing = own != wanted
+    one, other = own[differing], wanted[differing]
+    # Sums of powers are those of any order, and are found without sorting a hundred million numbers.
+    if all(np.isclose((one**power).sum(), (other**power).sum(), rtol=1e-9, atol=0) for power in (2, 4)):
+        return "holds the file's numbers in another order"
+    whose = _whose(own, copy, source) if 2 * one.size > own.size else None
+    return f"holds the numbers of {whose}" if whose else f"differs from the file in {one.size} of {own.size} numbers"
+
+
+def _whose(own: Array, copy: Copy, source: Source) -> str | None:
+    """The array of the source that a parameter holds instead of its own, among those of the same shape."""
+    for key, stored in source.stored.items():
+        if key != copy.source and stored.shape == copy.from_shape:
+            values = copy.transform.apply(source[key]).double().numpy()
+            if values.shape == own.shape and np.array_equal(np.float32(values), np.float32(own)):
+                return key
+    return None
+
+
+def _own(module: nn.Module, copy: Copy) -> Array:
+    """The module's numbers where the copy went."""
+    tensor = tensor_of(module, copy.target).detach().cpu().double().numpy()
+    return tensor if copy.rows is None else tensor[list(copy.rows)]
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

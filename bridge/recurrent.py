@@ -1,0 +1,90 @@
+"""What a recurrent layer of a file computes, and whether a module computes that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from . import rnn
+from .architecture import layers, walk
+from .layouts import RECURRENT, kind_of_weights
+from .source import Source
+
+OURS = (rnn.SimpleRNN, rnn.LSTM, rnn.GRU)
+TORCH = {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}
+TORCH_NAMES = {"SimpleRNN": "RNN", "LSTM": "LSTM", "GRU": "GRU"}
+
+
+def refusal(source: Source, layer: str, kind: str, module: nn.Module) -> str | None:
+    """Why the module cannot compute what the layer does, in one sentence with the way out; None where it can."""
+    if kind not in RECURRENT:
+        return None
+    theirs, mine = computed_by_layer(source, layer, kind), computed_by_module(module)
+    for name, value in theirs.items():
+        if value is not None and mine.get(name) != value:
+            right = ", ".join(f"{key}={said!r}" for key, said in theirs.items() if said is not None)
+            return (
+                f"{layer} computes with {name}={value!r}, which {type(module).__name__} cannot: it has {mine.get(name)!r}. "
+                f"Build it as bridge.rnn.{kind}(input_size, hidden_size, {right}), or skip {layer!r}."
+            )
+    return None
+
+
+def special(source: Source) -> list[str]:
+    """A sentence for each recurrent layer that torch.nn cannot compute, with the module that can."""
+    found = []
+    for layer, shapes in source.layers.items():
+        kind = kind_of_weights(shapes, source.kinds.get(layer)) if source.layout == "keras" else None
+        if kind in RECURRENT:
+            said = {name: value for name, value in computed_by_layer(source, layer, kind).items() if value is not None}
+            if any(TORCH[name] != value for name, value in said.items() if value != "relu" or kind != "SimpleRNN"):
+                right = ", ".join(f"{name}={value!r}" for name, value in said.items())
+                found.append(f"{layer} computes what torch.nn.{TORCH_NAMES[kind]} cannot: load it into bridge.rnn.{kind}(..., {right}).")
+    return found
+
+
+def computed_by_layer(source: Source, layer: str, kind: str) -> dict[str, Any]:
+    """The activations and gate order of a Keras layer; None for what the file does not say."""
+    config = config_of(source, layer)
+    said = {"activation": _name(config.get("activation"), source)}
+    if kind != "SimpleRNN":
+        gates = config.get("recurrent_activation") or config.get("inner_activation")  # Keras 1's word
+        said["recurrent_activation"] = _name(gates, source)
+    if kind == "GRU":
+        bias = source.layers[layer].get("bias")
+        known = config.get("reset_after", False if config else None)
+        said["reset_after"] = (len(bias) == 2) if bias else known
+    return said
+
+
+def computed_by_module(module: nn.Module) -> dict[str, Any]:
+    """The same of a module: torch's own compute in one way only."""
+    if isinstance(module, OURS):
+        return {name: getattr(module, name, None) for name in TORCH}
+    return TORCH | {"activation": getattr(module, "nonlinearity", TORCH["activation"])}
+
+
+def config_of(source: Source, layer: str) -> Mapping[str, Any]:
+    """The configuration of a layer, where the file has one; that of the layer inside a wrapper."""
+    known = {path: found for path, found in walk(layers(source.architecture))}
+    if layer in known and "cell" not in known[layer].config:
+        return _inner(known[layer].config)
+    outer = layer.rpartition("/")[0]
+    return _inner(known[outer].config) if outer in known else {}
+
+
+def _inner(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    wrapped = config.get("layer")
+    return wrapped.get("config", {}) if isinstance(wrapped, dict) else config
+
+
+def _name(activation: Any, source: Source) -> str | None:
+    """An activation's name; hard_sigmoid means two functions, by Keras's version."""
+    if isinstance(activation, dict):  # Keras 3 writes some as objects
+        activation = activation.get("config") if isinstance(activation.get("config"), str) else activation.get("class_name")
+    if not isinstance(activation, str):
+        return None
+    modern = (source.keras_version or "").split(".")[0] == "3"
+    return "hard_sigmoid_3" if activation == "hard_sigmoid" and modern else activation

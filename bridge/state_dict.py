@@ -1,0 +1,142 @@
+"""What each weight of a source is called in a PyTorch state dict, and how it becomes that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import names
+from .errors import BridgeError
+from .flatten import maps_of
+from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
+from .options import Options, shortened
+from .source import Source, split
+from .torch_files import from_state_dict
+from .transform import Transform, identity
+
+WRAPPERS = frozenset({"TimeDistributed", "Bidirectional", "RNN"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a state dict: from `key` by `transform`, or filled with a constant, as many as `key` has outputs."""
+
+    name: str
+    key: str
+    transform: Transform
+    fill: float | None = None
+
+    def tensor(self, source: Source) -> Tensor:
+        """The numbers."""
+        if self.fill is None:
+            return self.transform.apply(source[self.key])
+        shape = self.transform.shape(source.shapes[self.key])
+        return torch.full(shape, self.fill, dtype=torch.from_numpy(source[self.key]).dtype)
+
+
+def as_state(source: Source, options: Options) -> Source:
+    """The source as the state dict that it would be converted to."""
+    return from_state_dict({each.name: each.tensor(source) for each in entries(source, names.SCHEMES["keras"], options)})
+
+
+def entries(source: Source, scheme: names.Scheme, options: Options) -> list[Entry]:
+    """Every tensor that has a name in the scheme, in the source's order; two of one name are refused."""
+    if source.undecided:
+        raise BridgeError(f"{source.name}: {source.undecided}")
+    found = list(_torch(source, scheme, options) if source.layout == "torch" else _keras(source, scheme, options))
+    first: dict[str, Entry] = {}
+    for entry in found:
+        other = first.setdefault(entry.name, entry)
+        if other is not entry:
+            raise BridgeError(
+                f"{source.name}: {entry.key} and {other.key} would both be called {entry.name}. Skip one of them."
+            )
+    return found
+
+
+def _torch(source: Source, scheme: names.Scheme, options: Options) -> Iterator[Entry]:
+    kinds = {layer: kind_of_torch_weight(shapes.get("weight", ())) for layer, shapes in source.layers.items()}
+    keras = names.detect(kinds).to_keras(kinds)
+    keras = {layer: keras.get(layer, layer) for layer in kinds}
+    named = _named(source, scheme, {keras[layer]: kind for layer, kind in kinds.items()})
+    for key, shape in source.shapes.items():
+        layer, role = split(key)
+        if not options.skips([key, layer]) and keras[layer] in named:
+            yield Entry(_dotted(named[keras[layer]], role), key, identity(shape))
+
+
+def _keras(source: Source, scheme: names.Scheme, options: Options) -> Iterator[Entry]:
+    kinds = {layer: _kind(source, layer, options) for layer in source.layers}
+    named = _named(source, scheme, kinds)  # of all layers: a number may depend on those before it
+    maps = maps_of(source)
+    for key, shape in source.shapes.items():
+        layer, role = split(key)
+        if options.skips([key, layer]) or layer not in named:
+            continue
+        for layout in _taking(source, key, kinds[layer]):
+            transform = layout.transform(shape)
+            assert transform is not None
+            if kinds[layer] in ("Dense", "BatchNormalization", "LayerNormalization", "PReLU"):
+                transform = maps.unfolded(transform, options, layer, role, shape, transform.shape(shape))
+            yield Entry(_dotted(*_parameter(named[layer], layout.parameter, kinds[layer])), key, transform)
+        yield from _beside(source, key, kinds[layer], named[layer])
+
+
+def _taking(source: Source, key: str, kind: str) -> list[Layout]:
+    found = [each for each in KINDS[kind] if each.role == split(key)[1] and each.transform(source.shapes[key])]
+    if not found:
+        raise BridgeError(f"{source.name}: {key} is no weight of a {kind} layer. Leave it out with skip {key!r}.")
+    return found
+
+
+def _beside(source: Source, key: str, kind: str, name: str) -> Iterator[Entry]:
+    """The parameters that a PyTorch module has beside this one where the Keras layer has none."""
+    layer, role = split(key)
+    for layout in KINDS[kind]:
+        held = layout.role in source.layers[layer] and layout.transforms
+        if layout.beside == role and layout.absent is not None and not held:
+            like = next(each for each in _taking(source, key, kind) if each.role == role)
+            transform = like.transform(source.shapes[key])
+            assert transform is not None
+            yield Entry(_dotted(*_parameter(name, layout.parameter, kind)), key, transform, layout.absent)
+
+
+def _parameter(layer: str, parameter: str, kind: str) -> tuple[str, str]:
+    """Where nn.LSTM and its like keep a weight: one level, and both directions in one module."""
+    if kind not in RECURRENT:
+        return layer, parameter
+    outer, _, last = layer.rpartition("/")
+    side = last.partition("_")[0]
+    if outer and side in ("forward", "backward"):
+        return outer, f"{parameter}_l0{'_reverse' if side == 'backward' else ''}"
+    return layer, f"{parameter}_l0"
+
+
+def _dotted(layer: str, parameter: str) -> str:
+    return f"{layer}.{parameter}".replace("/", ".").lstrip(".")
+
+
+def _named(source: Source, scheme: names.Scheme, kinds: Mapping[str, str]) -> dict[str, str]:
+    named = scheme.from_keras(kinds)
+    if not named:
+        raise BridgeError(
+            f"{source.name} holds no layer that {scheme.name} has a name for: it has {shortened(list(kinds))}."
+        )
+    return named
+
+
+def _kind(source: Source, layer: str, options: Options) -> str:
+    if options.skips([layer]):
+        return kind_of_weights(source.layers[layer], None) or ""
+    shapes, said = source.layers[layer], source.kinds.get(layer)
+    known = said is None or said in KINDS or said in WRAPPERS
+    kind = kind_of_weights(shapes, None if said in WRAPPERS else said) if known else None
+    if kind is None:
+        what = said or f"a layer with {', '.join(shapes)}"
+        raise BridgeError(
+            f"{source.name}: {layer} is {what}, which is not known here. Leave it out with skip {layer!r}."
+        )
+    return kind

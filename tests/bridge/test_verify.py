@@ -1,0 +1,495 @@
+"""A load proved without Keras: what is right is called the same, every planted mistake is found by name."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import bridge
+from bridge import rnn
+from bridge.layouts import KINDS
+from bridge.verify import Report, verify, verify_file
+
+Loaded = tuple[nn.Module, Path]
+
+
+@pytest.fixture
+def network(keras: Any, randomised: Any, saved: Any, chain: Any) -> Callable[..., Loaded]:
+    """Layers of Keras and of PyTorch by name, the second with the first's weights, and the file these are from."""
+
+    def build(size: tuple[int, ...], *steps: tuple[str, Any, nn.Module], weights_only: bool = False) -> Loaded:
+        layers = [layer for _, layer, _ in steps]
+        for name, layer, _ in steps:
+            layer.name = name or layer.name
+        model = randomised(keras.Sequential([keras.Input(size), *layers]))
+        path = saved(model, weights_only=weights_only)
+        module = chain(*((name, layer) for name, _, layer in steps))
+        bridge.load(module, path)
+        return module, path
+
+    return build
+
+
+@pytest.fixture
+def small(keras: Any, network: Callable[..., Loaded]) -> Loaded:
+    """A network with a kind of each mistake to make: square kernels, equal channels, a Flatten."""
+    layers = keras.layers
+    return network(
+        (6, 5, 4),
+        ("conv_a", layers.Conv2D(4, 3, padding="same", activation="relu"), nn.Conv2d(4, 4, 3, padding=1)),
+        ("conv_b", layers.Conv2D(4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1)),
+        ("norm", layers.BatchNormalization(), nn.BatchNorm2d(4, eps=1e-3)),
+        ("", layers.Flatten(), nn.Flatten()),
+        ("fc", layers.Dense(3), nn.Linear(120, 3)),
+    )
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    return {proof.name: proof.verdict for proof in report.layers}
+
+
+def test_a_good_load_is_proved_layer_by_layer(small: Loaded) -> None:
+    report = verify(*small)
+    assert report.ok
+    assert report.first is None
+    assert report.plan.verified
+    assert verdicts(report) == dict.fromkeys(("conv_a", "conv_b", "norm", "fc"), "same")
+    assert all(proof.difference <= 1e-9 * proof.scale for proof in report.layers)
+
+
+def test_the_report_is_a_table_and_plain_values(small: Loaded) -> None:
+    report = verify(*small)
+    lines = str(report).splitlines()
+    assert lines[0] == "model.h5 and Chain: 4 compute the same, 0 differ, 0 not proved"
+    assert lines[1].split() == ["layer", "class", "module", "largest", "difference", "verdict"]
+    assert lines[2].split()[:3] == ["conv_a", "Conv2D", "conv_a"]
+    assert lines[2].endswith("same")
+    values = json.loads(json.dumps(report.to_dict()))
+    assert (values["ok"], values["first"], len(values["layers"])) == (True, None, 4)
+
+
+def test_nothing_of_the_module_changes(small: Loaded, unchanged: Any) -> None:
+    module, path = small
+    module.train()
+    calls: list[object] = []
+    module.get_submodule("conv_a").register_forward_hook(lambda *given: calls.append(given))
+    same = unchanged(module)
+    verify(module, path)
+    assert same()
+    assert module.training
+    assert module.get_submodule("norm").training
+    assert calls == []
+
+
+def planted(small: Loaded, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Report:
+    """The report after a parameter was changed in place."""
+    module, path = small
+    tensor = module.state_dict()[name]
+    tensor.copy_(change(tensor.clone()))
+    return verify(module, path)
+
+
+@pytest.mark.parametrize("order", [order for order in permutations(range(4)) if order != (0, 1, 2, 3)])
+def test_every_wrong_order_of_a_kernels_axes_is_found(small: Loaded, order: tuple[int, ...]) -> None:
+    shape = small[0].state_dict()["conv_b.weight"].shape
+    if tuple(shape[axis] for axis in order) != tuple(shape):
+        return  # that one, a shape check finds
+    report = planted(small, "conv_b.weight", lambda weight: weight.permute(order))
+    assert not report.ok
+    assert report.first is not None
+    assert report.first.name == "conv_b"
+    assert report.first.reason == "conv_b.weight holds the file's numbers in another order"
+    assert verdicts(report) == {"conv_a": "same", "conv_b": "differs", "norm": "same", "fc": "same"}
+
+
+MISTAKES = {
+    "channels the other way round": ("conv_a.weight", lambda weight: weight.flip(1), "numbers in another order"),
+    "a flipped kernel": ("conv_a.weight", lambda weight: weight.flip(2, 3), "numbers in another order"),
+    "one number": (
+        "conv_a.weight",
+        lambda weight: weight.index_put((torch.tensor(0),) * 4, weight[0, 0, 0, 0] * 1.001),
+        "differs from the file in 1 of 144 numbers",
+    ),
+    "another bias": ("conv_b.bias", lambda bias: bias + 1e-3, "differs from the file in 4 of 4 numbers"),
+    "another height, width, channels": (
+        "fc.weight",
+        lambda weight: weight.reshape(3, 4, 6, 5).permute(0, 2, 3, 1).reshape(3, 120),
+        "numbers in another order",
+    ),
+    "height and width swapped": (
+        "fc.weight",
+        lambda weight: weight.reshape(3, 4, 6, 5).transpose(2, 3).reshape(3, 120),
+        "numbers in another order",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_found(small: Loaded, mistake: str) -> None:
+    name, change, reason = MISTAKES[mistake]
+    report = planted(small, name, change)
+    assert [proof.name for proof in report.layers if proof.verdict == "differs"] == [name.partition(".")[0]]
+    assert report.first is not None
+    assert report.first.reason.startswith(name)
+    assert reason in report.first.reason
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("weight", "bias"), ("running_mean", "running_var")], ids=["gamma, beta", "mean, variance"]
+)
+def test_swapped_weights_of_a_normalisation_are_found(small: Loaded, one: str, two: str) -> None:
+    state = small[0].state_dict()
+    first, second = state[f"norm.{one}"].clone(), state[f"norm.{two}"].abs()
+    state[f"norm.{one}"].copy_(state[f"norm.{two}"])
+    state[f"norm.{two}"].copy_(first)
+    report = verify(*small)
+    assert report.first is not None
+    assert report.first.reason == f"norm.{one} holds what belongs to norm.{two}"
+    assert second.numel() == 4
+
+
+def test_swapped_layers_are_found(small: Loaded) -> None:
+    a, b = (small[0].get_submodule(name) for name in ("conv_a", "conv_b"))
+    state = {name: tensor.clone() for name, tensor in a.state_dict().items()}
+    a.load_state_dict(b.state_dict())
+    b.load_state_dict(state)
+    report = verify(*small)
+    assert [proof.name for proof in report.layers if proof.verdict == "differs"] == ["conv_a", "conv_b"]
+    assert report.first is not None
+    assert report.first.reason == "conv_a.weight holds the numbers of conv_b/kernel"
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_an_epsilon_that_is_not_kerass_is_found(keras: Any, network: Any, weights_only: bool) -> None:
+    pair = ("norm", keras.layers.BatchNormalization(), nn.BatchNorm2d(4))
+    report = verify(*network((6, 5, 4), pair, weights_only=weights_only))
+    assert report.first is not None
+    assert report.first.reason == "the module has eps=1e-05, Keras epsilon=0.001"
+
+
+def test_an_epsilon_that_the_file_does_not_say_can_be_said(keras: Any, network: Any) -> None:
+    pair = ("norm", keras.layers.BatchNormalization(epsilon=1.001e-5), nn.BatchNorm2d(4, eps=1.001e-5))
+    module, path = network((6, 5, 4), pair, weights_only=True)
+    assert not verify(module, path).ok
+    assert verify(module, path, epsilon=1.001e-5).ok
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_every_kind_of_convolution_is_proved(keras: Any, network: Any, weights_only: bool) -> None:
+    layers = keras.layers
+    separable = nn.Sequential(nn.Conv2d(10, 20, 3, groups=10, bias=False), nn.ReLU(), nn.Conv2d(20, 6, 1))
+    del separable[1]
+    module, path = network(
+        (13, 11, 4),
+        ("plain", layers.Conv2D(6, (3, 2), strides=2), nn.Conv2d(4, 6, (3, 2), stride=2)),
+        ("grouped", layers.Conv2D(4, 2, groups=2), nn.Conv2d(6, 4, 2, groups=2)),
+        ("wide", layers.Conv2D(4, 2, dilation_rate=2), nn.Conv2d(4, 4, 2, dilation=2)),
+        ("up", layers.Conv2DTranspose(5, 3, strides=3), nn.ConvTranspose2d(4, 5, 3, stride=3)),
+        ("depthwise", layers.DepthwiseConv2D(2, depth_multiplier=2), nn.Conv2d(5, 10, 2, groups=5)),
+        ("separable", layers.SeparableConv2D(6, 3, depth_multiplier=2), separable),
+        weights_only=weights_only,
+    )
+    report = verify(module, path)
+    assert report.ok, str(report)
+    assert set(verdicts(report).values()) == {"same"}
+
+
+def test_layers_over_time_and_volumes_are_proved(keras: Any, network: Any) -> None:
+    layers = keras.layers
+    over_time = (
+        ("conv", layers.Conv1D(6, 3), nn.Conv1d(4, 6, 3)),
+        ("norm", layers.BatchNormalization(), nn.BatchNorm1d(6, eps=1e-3)),
+        ("up", layers.Conv1DTranspose(3, 2, strides=2), nn.ConvTranspose1d(6, 3, 2, stride=2)),
+    )
+    assert verify(*network((9, 4), *over_time)).ok
+    volumes = (
+        ("conv", layers.Conv3D(3, 2), nn.Conv3d(2, 3, 2)),
+        ("up", layers.Conv3DTranspose(2, 2), nn.ConvTranspose3d(3, 2, 2)),
+    )
+    assert verify(*network((4, 5, 6, 2), *volumes)).ok
+
+
+def test_other_layers_are_proved(keras: Any, network: Any) -> None:
+    layers = keras.layers
+    module, path = network(
+        (6, 5, 4),
+        ("slopes", layers.PReLU(), rnn.PReLU((4, 6, 5))),
+        ("shared", layers.PReLU(shared_axes=[1, 2]), nn.PReLU(4)),
+        ("group", layers.GroupNormalization(2), nn.GroupNorm(2, 4, eps=1e-3)),
+        ("layer", layers.LayerNormalization(axis=[1, 2, 3]), nn.LayerNorm((4, 6, 5), eps=1e-3)),
+        ("", layers.GlobalAveragePooling2D(), nn.Flatten()),
+        ("flat", layers.BatchNormalization(scale=False), nn.BatchNorm1d(4, eps=1e-3)),
+        ("head", layers.Dense(2, use_bias=False), nn.Linear(4, 2)),
+    )
+    assert verify(module, path).ok, str(verify(module, path))
+
+
+WRONG_TABLES = {
+    "Conv2D": {"axes": (3, 2, 1, 0)},
+    "DepthwiseConv2D": {"axes": (3, 2, 0, 1)},
+    "GRU": {"gates": (0, 1, 2)},
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_TABLES)
+def test_a_mistake_in_the_table_that_loads_is_found(
+    keras: Any, network: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    wrong = tuple(
+        replace(layout, transforms=tuple(replace(each, **WRONG_TABLES[kind]) for each in layout.transforms))
+        if "kernel" in layout.role
+        else layout
+        for layout in KINDS[kind]
+    )
+    monkeypatch.setitem(KINDS, kind, wrong)  # type: ignore[arg-type]
+    pairs = {
+        "Conv2D": ((7, 6, 4), keras.layers.Conv2D(4, 3), nn.Conv2d(4, 4, 3)),
+        "DepthwiseConv2D": (
+            (7, 6, 2),
+            keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+            nn.Conv2d(2, 4, 3, groups=2),
+        ),
+        "GRU": ((5, 3), keras.layers.GRU(4), nn.GRU(3, 4)),
+    }
+    size, layer, module = pairs[kind]
+    assert verdicts(verify(*network(size, ("layer", layer, module)))) == {"layer": "differs"}
+
+
+RECURRENT = {
+    "SimpleRNN": ("SimpleRNN", {}, lambda: nn.RNN(3, 4, batch_first=True)),
+    "LSTM": ("LSTM", {}, lambda: nn.LSTM(3, 4)),
+    "GRU": ("GRU", {}, lambda: nn.GRU(3, 4, batch_first=True)),
+    "GRU that resets before": (
+        "GRU",
+        {"reset_after": False, "recurrent_activation": "hard_sigmoid"},
+        lambda: rnn.GRU(3, 4, recurrent_activation="hard_sigmoid_3"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RECURRENT)
+def test_recurrent_layers_are_proved_and_swapped_gates_found(keras: Any, network: Any, case: str) -> None:
+    kind, options, make = RECURRENT[case]
+    module, path = network((5, 3), ("cell", getattr(keras.layers, kind)(4, **options), make()))
+    assert verify(module, path).ok, str(verify(module, path))
+    weight = module.state_dict()["cell.weight_hh_l0"]
+    rows = weight.reshape(-1, 4, 4)
+    order = [1, 0, *range(2, len(rows))] if len(rows) > 1 else None
+    weight.copy_(rows[order].reshape(weight.shape) if order else weight.T.clone())
+    report = verify(module, path)
+    assert report.first is not None
+    assert report.first.reason == "cell.weight_hh_l0 holds the file's numbers in another order"
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_both_directions_are_proved_and_their_swap_found(keras: Any, network: Any, kind: str) -> None:
+    layer = keras.layers.Bidirectional(getattr(keras.layers, kind)(4, return_sequences=True))
+    module, path = network((5, 3), ("both", layer, getattr(nn, kind)(3, 4, bidirectional=True, batch_first=True)))
+    report = verify(module, path)
+    assert report.ok, str(report)
+    assert len(report.layers) == 2
+    state = module.state_dict()
+    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"):
+        forward, backward = state[f"both.{name}"], state[f"both.{name}_reverse"]
+        kept = forward.clone()
+        forward.copy_(backward)
+        backward.copy_(kept)
+    assert list(verdicts(verify(module, path)).values()) == ["differs", "differs"]
+
+
+def test_levels_of_a_stacked_lstm_are_proved_one_by_one(keras: Any, randomised: Any, saved: Any, chain: Any) -> None:
+    layers = keras.layers
+    first, second = layers.LSTM(4, return_sequences=True, name="first"), layers.LSTM(4, name="second")
+    path = saved(randomised(keras.Sequential([keras.Input((5, 3)), first, second])))
+    module, rename = chain(("both", nn.LSTM(3, 4, num_layers=2))), {"first": "both/l0", "second": "both/l1"}
+    bridge.load(module, path, rename=rename)
+    assert verify(module, path, rename=rename).ok
+    module.state_dict()["both.bias_hh_l1"].add_(1)
+    assert verdicts(verify(module, path, rename=rename)) == {"first": "same", "second": "differs"}
+
+
+def test_every_row_of_an_embedding_is_proved(keras: Any, network: Any) -> None:
+    module, path = network((5,), ("words", keras.layers.Embedding(7, 3), nn.Embedding(7, 3)))
+    assert verify(module, path).ok
+    module.state_dict()["words.weight"][6, 2] += 1
+    assert not verify(module, path).ok
+
+
+@pytest.mark.parametrize("window", [1, (6, 5)])
+def test_a_dense_layer_as_a_convolution_is_proved(keras: Any, network: Any, window: Any) -> None:
+    layers = keras.layers
+    flat = window == (6, 5)
+    module, path = network(
+        (6, 5, 4),
+        ("", layers.Flatten() if flat else layers.ReLU(), nn.Identity() if flat else nn.ReLU()),
+        ("fc", layers.Dense(3), nn.Conv2d(4, 3, window)),
+    )
+    report = verify(module, path)
+    assert report.ok, str(report)
+    weight = module.state_dict()["fc.weight"]
+    weight.copy_(weight.flip(1))
+    assert not verify(module, path).ok
+
+
+def test_a_module_of_less_precision_is_proved_with_the_numbers_it_can_hold(small: Loaded) -> None:
+    module, path = small
+    assert verify(module.to(torch.bfloat16), path).ok
+    assert verify(module.double(), path).first is not None  # bfloat16 numbers in a double module: rounding is loss
+
+
+@pytest.mark.parametrize(
+    ("option", "strided"),
+    [({"stride": 2}, "strides (2, 2), the file says (1, 1)"), ({"dilation": 2}, "dilation_rate (2, 2)")],
+    ids=["strides", "dilation"],
+)
+def test_another_geometry_than_the_files_is_found(keras: Any, network: Any, option: Any, strided: str) -> None:
+    report = verify(*network((9, 8, 2), ("conv", keras.layers.Conv2D(3, 3), nn.Conv2d(2, 3, 3, **option))))
+    assert report.first is not None
+    assert strided in report.first.reason
+
+
+def test_another_padding_is_told_as_another_layer_may_pad(keras: Any, network: Any) -> None:
+    layer = keras.layers.Conv2D(3, 3, strides=2, padding="same")
+    report = verify(*network((9, 8, 2), ("conv", layer, nn.Conv2d(2, 3, 3, stride=2, padding=1))))
+    assert report.ok
+    assert report.layers[0].reason.startswith("but padding=(1, 1) here and 'same' in Keras: right only where another")
+
+
+class SamePadding(nn.Conv2d):
+    """Pads at run time as Keras does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(x.shape[2:], self.stride, (3, 3), strict=True)]
+        edges = [edge for each in total[::-1] for edge in (each // 2, each - each // 2)]
+        return super().forward(nn.functional.pad(x, edges))
+
+
+class Standardised(nn.Conv2d):
+    """Computes with other weights than it holds."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(x, self.weight - self.weight.mean(), self.bias)
+
+
+class Demanding(nn.Conv2d):
+    """Takes more than an input."""
+
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(x) * scale
+
+
+def test_a_layers_own_forward_counts(keras: Any, network: Any) -> None:
+    layer = keras.layers.Conv2D(3, 3, strides=2, padding="same")
+    report = verify(*network((9, 8, 2), ("conv", layer, SamePadding(2, 3, 3, stride=2))))
+    assert (report.ok, report.layers[0].reason) == (True, "")
+    report = verify(*network((9, 8, 2), ("conv", keras.layers.Conv2D(3, 3), Standardised(2, 3, 3))))
+    assert report.first is not None
+    assert report.first.reason == "the numbers are the file's, but the module computes something else with them"
+
+
+def test_a_layer_that_does_not_run_alone_has_its_numbers_compared(keras: Any, network: Any) -> None:
+    module, path = network((9, 8, 2), ("conv", keras.layers.Conv2D(3, 3), Demanding(2, 3, 3)))
+    report = verify(module, path)
+    assert report.ok
+    assert report.layers[0].reason.startswith("the numbers were compared: it does not run alone (")
+    module.state_dict()["conv.weight"].mul_(2)
+    assert not verify(module, path).ok
+
+
+def test_what_is_skipped_is_not_proved_and_what_is_left_out_is_compared(small: Loaded) -> None:
+    module, path = small
+    report = verify(module, path, skip="conv_b")
+    assert verdicts(report) == {"conv_a": "same", "conv_b": "not proved", "norm": "same", "fc": "same"}
+    assert [proof.reason for proof in report.not_proved] == ["left out by skip"]
+    assert any("2 of the module's parameters have no source, first conv_b.weight" in note for note in report.notes)
+    module.get_submodule("conv_b").bias.data.zero_()
+    report = verify(module, path, skip="conv_b/bias")
+    assert (report.ok, report.layers[1].reason) == (True, "the numbers were compared: parts of it are left out by skip")
+
+
+def test_a_bias_that_the_module_lacks_is_found(keras: Any, network: Any) -> None:
+    report = verify(*network((6, 5, 2), ("conv", keras.layers.Conv2D(3, 3), nn.Conv2d(2, 3, 3, bias=False))))
+    assert report.first is not None
+    assert report.first.reason == "the module's conv takes no bias"
+
+
+def test_numbers_that_are_not_finite_are_never_the_same(written: Any) -> None:
+    kernel = np.full((3, 2), np.nan, np.float32)
+    path = written({"fc": {"fc/kernel:0": kernel, "fc/bias:0": np.zeros(2, np.float32)}})
+    module = nn.ModuleDict({"fc": nn.Linear(3, 2)})
+    bridge.load(module, path)
+    report = verify(module, path)
+    assert report.first is not None
+    assert "not finite" in report.first.reason
+
+
+def test_changed_weights_are_proved_with_the_same_options(keras: Any, network: Any, chain: Any) -> None:
+    pair = ("conv", keras.layers.Conv2D(3, 3), nn.Conv2d(3, 3, 3))
+    _, path = network((9, 8, 3), pair)
+    module = chain(("conv", nn.Conv2d(3, 3, 3)))
+    bridge.load(module, path, flip_input=True)
+    assert verify(module, path, flip_input=True).ok
+    assert not verify(module, path).ok
+
+
+def test_a_map_that_is_not_the_files_is_told(small: Loaded) -> None:
+    module, path = small
+    bridge.load(module, path, flatten={"fc": (5, 4, 6)})
+    report = verify(module, path, flatten={"fc": (5, 4, 6)})
+    assert report.notes == (
+        "fc takes a flattened (6, 5, 4) map by the file, (5, 4, 6) by flatten; it is proved with that.",
+    )
+    assert not verify(module, path).ok
+
+
+def test_what_a_reshape_makes_of_a_dense_layers_outputs_is_proved(keras: Any, network: Any) -> None:
+    layers = keras.layers
+    module, path = network(
+        (5,),
+        ("fc", layers.Dense(24), nn.Linear(5, 24)),
+        ("norm", layers.BatchNormalization(), nn.BatchNorm1d(24, eps=1e-3)),
+        ("", layers.Reshape((4, 3, 2)), nn.Unflatten(1, (2, 4, 3))),
+        ("up", layers.Conv2DTranspose(3, 2), nn.ConvTranspose2d(2, 3, 2)),
+    )
+    assert verify(module, path, keras=True).ok
+    bridge.load(module, path, skip="fc", unflatten={"norm": None})
+    assert verdicts(verify(module, path)) == {"fc": "same", "norm": "differs", "up": "same"}
+
+
+def test_a_separable_convolution_without_a_forward_is_proved_part_by_part(keras: Any, network: Any) -> None:
+    parts = nn.ModuleDict({"over": nn.Conv2d(4, 8, 3, groups=4, bias=False), "across": nn.Conv2d(8, 6, 1)})
+    layer = keras.layers.SeparableConv2D(6, 3, depth_multiplier=2)
+    report = verify(*network((6, 5, 4), ("separable", layer, parts)))
+    assert (report.ok, report.layers[0].reason) == (True, "")
+
+
+def test_a_converted_file_is_proved_by_its_source(small: Loaded, tmp_path: Path) -> None:
+    module, path = small
+    converted = tmp_path / "converted.safetensors"
+    bridge.convert(path, converted)
+    assert verify_file(path, module, weights=converted).ok
+    assert verify_file(path, module).ok
+    state = bridge.read(converted)
+    broken = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
+    broken = {name.replace("/", "."): tensor for name, tensor in broken.items()}
+    broken["conv_b.weight"] = broken["conv_b.weight"].transpose(2, 3).contiguous()
+    report = verify_file(path, module, weights=broken)
+    assert report.first is not None
+    assert report.first.name == "conv_b"
+
+
+def test_numbers_of_a_state_dict_are_compared(small: Loaded) -> None:
+    module, _ = small
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    report = verify(module, state)
+    assert report.ok
+    assert {proof.reason for proof in report.layers} == {"the numbers were compared"}
+    state["conv_b.weight"][0, 0, 0, 0] += 1
+    assert verdicts(verify(module, state))["conv_b"] == "differs"
