@@ -1,4 +1,4 @@
-"""Keras and torchvision weights into any nn.Module, by name, exactly, and back: read, plan, load, convert, save, verify."""
+"""Keras and torchvision weights into any nn.Module, by name, exactly, and back: read, plan, load, save, verify."""
 
 from . import adapt, rnn
 from .apply import load

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from . import BridgeError, Choices, Plan, Report, Source, __version__, convert, match, read
 from .adapt import read_classes
 from .factory import build
-from .formats import LARGEST
+from .hdf5 import LARGEST
 from .names import SCHEMES
 from .plan import table
 from .verify import verify_file
@@ -49,7 +49,9 @@ def parser() -> Parser:
     verb.add_argument("source", metavar="SRC")
     verb.add_argument("destination", metavar="DST", help="ends in .safetensors, .pt, .pth; .h5, .weights.h5 or .keras")
     verb.add_argument("--to", choices=SCHEMES, default="keras", help="whose layer names (default: keras)")
-    verb.add_argument("--like", metavar="KERAS_FILE", help="the Keras file whose structure a Keras file is written with")
+    verb.add_argument(
+        "--like", metavar="KERAS_FILE", help="the Keras file whose structure a Keras file is written with"
+    )
     reading(verb)
     adapting(verb)
     verb.set_defaults(run=run_convert)
@@ -58,6 +60,7 @@ def parser() -> Parser:
     verb.add_argument("file", metavar="SRC")
     verb.add_argument("--weights", metavar="FILE", help="a converted file that goes into the module; SRC proves it")
     verb.add_argument("--reference", metavar="NPZ", help="inputs x and outputs y recorded anywhere, channels last")
+    verb.add_argument("--epsilon", type=float, help="of normalisations, where the file does not say it")
     verb.add_argument("--keras", action="store_true", help="run the file's model in Keras beside it")
     reading(verb)
     pairing(verb)
@@ -70,7 +73,9 @@ def parser() -> Parser:
 def reading(verb: argparse.ArgumentParser) -> None:
     """What a file may leave open."""
     group = verb.add_argument_group("reading")
-    group.add_argument("--dim-ordering", choices=("th", "tf"), help="how an old file's kernels lie: th is (out, in, h, w)")
+    group.add_argument(
+        "--dim-ordering", choices=("th", "tf"), help="how an old file's kernels lie: th is (out, in, h, w)"
+    )
     group.add_argument("--kernels", choices=("th", "tf"), help="whose an old file's kernels are: Theano's are rotated")
     group.add_argument("--largest", type=size, default=LARGEST, metavar="BYTES", help="refuse more than this (4G)")
 
@@ -98,7 +103,9 @@ def adapting(verb: argparse.ArgumentParser) -> None:
     more(group, "--flatten", "LAYER=HxWxC", "the map that a Dense layer's Flatten takes, or none")
     more(group, "--unflatten", "LAYER=HxWxC", "the map that a Dense layer's outputs are reshaped to, or none")
     group.add_argument("--in-channels", type=int, metavar="N", help="make the first convolution one of N channels")
-    group.add_argument("--flip-input", action="store_true", help="the first convolution takes RGB instead of BGR, or back")
+    group.add_argument(
+        "--flip-input", action="store_true", help="the first convolution takes RGB instead of BGR, or back"
+    )
     group.add_argument("--fold-batch-norm", action="store_true", help="fold normalisations into the layers before them")
     group.add_argument(
         "--classes",
@@ -231,6 +238,7 @@ def run_verify(options: argparse.Namespace) -> int:
         weights=options.weights,
         reference=options.reference,
         keras=options.keras,
+        epsilon=options.epsilon,
         **choices(options),
     )
     show(report, options.json)

@@ -77,7 +77,9 @@ def convert(
     tensors = {entry.name: entry.tensor(changed) for entry in named}
     with replacing(path, source=given.path) as beside:
         write(tensors, beside, metadata(changed) | {"order": "\n".join(tensors)})
-    return Conversion(path, _shown(named), _skipped(given, changed, named, options, to), (*changed.notes, *special(changed)))
+    return Conversion(
+        path, _shown(named), _skipped(given, changed, named, options, to), (*changed.notes, *special(changed))
+    )
 
 
 def _to_keras(given: Source, path: Path, like: str | PathLike[str] | None, options: Options) -> Conversion:

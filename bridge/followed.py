@@ -13,7 +13,7 @@ from .computed import decided, given_out
 from .maps import LAST, Flat, Made, Values, with_time, without_time
 from .sizes import Sizes
 
-MOST_CALLS = 200_000  # of layers, in models inside models, each of which may be used many times
+MOST_CALLS = 50_000  # of layers, in models inside models, each of which may be used many times
 VECTORS = frozenset({"BatchNormalization", "LayerNormalization", "PReLU"})  # with one number for each value of a row
 SOURCES = frozenset({"Dense", "Embedding"})
 

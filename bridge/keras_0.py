@@ -107,8 +107,8 @@ def _roles(shapes: Sequence[Shape]) -> tuple[str, ...]:
 def _layers(file: File) -> Iterator[tuple[str, list[Stored]]]:
     """Each group that holds arrays, in the model's order."""
     root = file.root
-    groups = [f"layer_{index}" for index in _indices(file, root, LAYERS)] if LAYERS in root.attributes else [GRAPH]
-    for name in groups:
+    whole = LAYERS in root.attributes
+    for name in (f"layer_{index}" for index in _indices(file, root, LAYERS)) if whole else [GRAPH]:
         group = file.child(root, name)
         if not isinstance(group, Group):
             raise BridgeError(f"{file.path} lists {name} but does not hold it. Get the file again.")

@@ -68,6 +68,11 @@ class Values:
     made: tuple[Made, ...] = ()
     inferred: bool = False
 
+    def __post_init__(self) -> None:
+        for size in self.shape or ():
+            if size is not None and not isinstance(size, int):
+                raise ValueError(f"a size is {size!r}")
+
     @property
     def orderless(self) -> bool:
         """Whether all of its values lie along one axis, so that no order of the axes matters."""

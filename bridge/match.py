@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -110,7 +110,9 @@ def _copies(sides: Sides) -> tuple[dict[str, Copy], dict[str, str]]:
             reasons[key] = _no_counterpart(sides, key)
         for copy in found:
             if taken.setdefault(copy.target, key) != key:
-                raise BridgeError(f"{key} and {taken[copy.target]} both go to {copy.target}. Rename or skip one of them.")
+                raise BridgeError(
+                    f"{key} and {taken[copy.target]} both go to {copy.target}. Rename or skip one of them."
+                )
             row = copy.transform.row
             copied[key if row is None else f"{key}[{row}]"] = copy
     return copied, reasons
@@ -191,7 +193,9 @@ def _refuse_misfits(source: Source, copied: Mapping[str, Copy]) -> None:
         return
     first = misfits[0]
     becomes = first.transform.shape(first.from_shape)
-    shown = f"{first.from_shape} in Keras order, {becomes} in PyTorch order" if source.layout == "keras" else str(becomes)
+    shown = (
+        f"{first.from_shape} in Keras order, {becomes} in PyTorch order" if source.layout == "keras" else str(becomes)
+    )
     if first.rows is not None:
         shown += f" for the rows {list(first.rows)}"
     more = f" {len(misfits) - 1} more do not fit." if len(misfits) > 1 else ""

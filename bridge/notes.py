@@ -85,6 +85,6 @@ def _gates(source: Source, layer: str, kind: str) -> Iterator[str]:
     version = version_of(source.keras_version)
     if not config_of(source, layer) and version and version < HARD_GATES_UNTIL:
         yield (
-            f"sigmoid gates; those of a Keras {source.keras_version} {kind} are hard_sigmoid where nothing else is said, "
-            f"and this file does not say. bridge.rnn.{kind} has them."
+            f"sigmoid gates; a {kind} of Keras {source.keras_version} has hard_sigmoid ones unless something else is "
+            f"said, and this file does not say. bridge.rnn.{kind} has them."
         )

@@ -34,7 +34,7 @@ FIRST = "Its kernels have their channels first (dim_ordering 'th'): they are giv
 TURNED = "Theano wrote it: its kernels are rotated by 180 degrees, as all but Theano compute with them."
 SQUARED = "{0}: Keras before 1.0.6 stored a standard deviation, squared here; it divided by that plus epsilon."
 WHOSE = (
-    "it does not say whether Theano wrote it: read it with kernels='th' (rotated by 180 degrees, as Theano's need to "
+    "the file does not say whether Theano wrote it: read it with kernels='th' (rotated by 180 degrees, as Theano's need to "
     "be) or kernels='tf' (taken as they are)."
 )
 WHICH = (

@@ -74,7 +74,7 @@ def lines(found: Layers, kinds: Mapping[str, str]) -> dict[str, str]:
 def _line(kernel: Stored, count: int | None, oldest: bool) -> Stored:
     """Keras 1's kernel of a Conv1D as (steps, in, out); one that is none stays as it is."""
     shape = kernel.shape
-    first, last = (shape[at] == 1 and count in (None, shape[3 - at]) for at in (3, 1))
+    first, last = (shape[one] == 1 and count in (None, shape[out]) for one, out in ((3, 0), (1, 3)))
     if first and (oldest or not last):
         kernel, shape = permuted(kernel, (2, 3, 1, 0), "channels first -> last"), (shape[2], 1, shape[1], shape[0])
     elif not last:

@@ -60,9 +60,12 @@ def outputs(shapes: Mapping[str, Shape]) -> int | None:
 
 
 def is_line(shapes: Mapping[str, Shape]) -> bool:
-    """Whether this is Keras 1.0's kernel of a Conv1D: (out, in, steps, 1), which no other has among channels last."""
+    """Whether this is Keras 1.0's kernel of a Conv1D: (out, in, steps, 1), which no other has among channels last.
+
+    One of a single place is rather that of a Conv2D with its channels first.
+    """
     kernel = shapes.get("kernel", ())
-    return len(kernel) == 4 and kernel[3] == 1 != kernel[0] == outputs(shapes)
+    return len(kernel) == 4 and kernel[3] == 1 < kernel[2] and kernel[0] == outputs(shapes) != 1
 
 
 def _kernels(layers: Layers, kinds: Mapping[str, str]) -> dict[str, Shape]:

@@ -70,7 +70,9 @@ class Options:
         """The choices in one form: pairs for a rename, a tuple for what is skipped."""
         given: dict[str, Any] = dict(choices)
         if unknown := given.keys() - Choices.__annotations__.keys():
-            raise TypeError(f"there is no option {sorted(unknown)[0]!r}; there are {', '.join(Choices.__annotations__)}")
+            raise TypeError(
+                f"there is no option {sorted(unknown)[0]!r}; there are {', '.join(Choices.__annotations__)}"
+            )
         rename, skip = given.get("rename") or (), given.get("skip") or ()
         given["rename"] = tuple(rename.items() if isinstance(rename, Mapping) else rename)
         given["skip"] = (skip,) if isinstance(skip, str) else tuple(skip)

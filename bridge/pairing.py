@@ -90,7 +90,9 @@ def misfit(shapes: Mapping[str, Shape], kind: str, place: Place, layout: str = "
     """Why these weights do not go to that place; None where they do."""
     if layout == "torch":
         own = ((role, shape, place.slots[role]) for role, shape in shapes.items() if role in place.slots)
-        differ = (f"{role} {shape} is not {slot.target} {slot.shape}" for role, shape, slot in own if shape != slot.shape)
+        differ = (
+            f"{role} {shape} is not {slot.target} {slot.shape}" for role, shape, slot in own if shape != slot.shape
+        )
         return next(differ, None)
     for each in KINDS.get(kind, ()):
         slot, shape = place.slots.get(each.parameter), shapes.get(each.role)
@@ -116,13 +118,13 @@ def kind_of_layer(source: Source, layer: str, shapes: Mapping[str, Shape], place
     return next(exact, None) or next(fitting, None)
 
 
-def _found(
-    every: Sequence[str], layers: LayerShapes, layout: str, own: set[str], where: Places
-) -> dict[str, str]:
+def _found(every: Sequence[str], layers: LayerShapes, layout: str, own: set[str], where: Places) -> dict[str, str]:
     by_name = {name: path for path, name in where.keras_names.items() if path in own}
     keras = {layer: layer for layer in every}
     if layout == "torch":
-        kinds = {layer: kind_of_torch_weight(shapes["weight"]) for layer, shapes in layers.items() if "weight" in shapes}
+        kinds = {
+            layer: kind_of_torch_weight(shapes["weight"]) for layer, shapes in layers.items() if "weight" in shapes
+        }
         keras |= naming.detect(kinds).to_keras(kinds)
     by_path = {layer: layer for layer in every if layer in own}
     if where.declared:

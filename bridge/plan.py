@@ -126,7 +126,10 @@ class Plan:
         parts += _listed("skipped", [(name, self.reasons[name]) for name in self.skipped])
         parts += _listed("untouched", [(name, self.reasons[name]) for name in self.untouched])
         if ambiguous:
-            parts += ["", f"* {len(ambiguous)} tensors would fit with their axes in another order, too; verify proves them."]
+            parts += [
+                "",
+                f"* {len(ambiguous)} tensors would fit with their axes in another order, too; verify proves them.",
+            ]
         return "\n".join(parts + [f"note: {note}" for note in self.notes])
 
     @property

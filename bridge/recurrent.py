@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from . import rnn
-from .architecture import layers, walk
 from .layouts import RECURRENT, kind_of_weights
 from .source import Source
 
@@ -26,7 +25,7 @@ def refusal(source: Source, layer: str, kind: str, module: nn.Module) -> str | N
         if value is not None and mine.get(name) != value:
             right = ", ".join(f"{key}={said!r}" for key, said in theirs.items() if said is not None)
             return (
-                f"{layer} computes with {name}={value!r}, which {type(module).__name__} cannot: it has {mine.get(name)!r}. "
+                f"{layer} computes with {name}={value!r}, and {type(module).__name__} with {mine.get(name)!r}. "
                 f"Build it as bridge.rnn.{kind}(input_size, hidden_size, {right}), or skip {layer!r}."
             )
     return None
@@ -41,14 +40,15 @@ def special(source: Source) -> list[str]:
             said = {name: value for name, value in computed_by_layer(source, layer, kind).items() if value is not None}
             if any(TORCH[name] != value for name, value in said.items() if value != "relu" or kind != "SimpleRNN"):
                 right = ", ".join(f"{name}={value!r}" for name, value in said.items())
-                found.append(f"{layer} computes what torch.nn.{TORCH_NAMES[kind]} cannot: load it into bridge.rnn.{kind}(..., {right}).")
+                other = f"torch.nn.{TORCH_NAMES[kind]}"
+                found.append(f"{layer} computes what {other} cannot: load it into bridge.rnn.{kind}(..., {right}).")
     return found
 
 
 def computed_by_layer(source: Source, layer: str, kind: str) -> dict[str, Any]:
     """The activations and gate order of a Keras layer; None for what the file does not say."""
     config = config_of(source, layer)
-    said = {"activation": _name(config.get("activation"), source)}
+    said: dict[str, Any] = {"activation": _name(config.get("activation"), source)}
     if kind != "SimpleRNN":
         gates = config.get("recurrent_activation") or config.get("inner_activation")  # Keras 1's word
         said["recurrent_activation"] = _name(gates, source)
@@ -68,22 +68,24 @@ def computed_by_module(module: nn.Module) -> dict[str, Any]:
 
 def config_of(source: Source, layer: str) -> Mapping[str, Any]:
     """The configuration of a layer, where the file has one; that of the layer inside a wrapper."""
-    known = {path: found for path, found in walk(layers(source.architecture))}
-    if layer in known and "cell" not in known[layer].config:
-        return _inner(known[layer].config)
-    outer = layer.rpartition("/")[0]
-    return _inner(known[outer].config) if outer in known else {}
+    known = source.configs
+    if layer in known and "cell" not in known[layer]:
+        return _inner(known[layer])
+    return _inner(known.get(layer.rpartition("/")[0], {}))
 
 
 def _inner(config: Mapping[str, Any]) -> Mapping[str, Any]:
     wrapped = config.get("layer")
-    return wrapped.get("config", {}) if isinstance(wrapped, dict) else config
+    inner = wrapped.get("config") if isinstance(wrapped, dict) else config
+    return inner if isinstance(inner, dict) else {}
 
 
 def _name(activation: Any, source: Source) -> str | None:
     """An activation's name; hard_sigmoid means two functions, by Keras's version."""
     if isinstance(activation, dict):  # Keras 3 writes some as objects
-        activation = activation.get("config") if isinstance(activation.get("config"), str) else activation.get("class_name")
+        activation = (
+            activation.get("config") if isinstance(activation.get("config"), str) else activation.get("class_name")
+        )
     if not isinstance(activation, str):
         return None
     modern = (source.keras_version or "").split(".")[0] == "3"

@@ -16,7 +16,7 @@ from .layouts import COUNTERS, RECURRENT, kinds_of_module
 from .source import Shape
 
 _RECURRENT = re.compile(r"(?P<role>(weight|bias)_[ih]h)_l(?P<level>\d+)(?P<backward>_reverse)?")
-_SEPARABLE = {nn.Conv1d: "SeparableConv1D", nn.Conv2d: "SeparableConv2D"}
+_SEPARABLE: dict[type[nn.Module], str] = {nn.Conv1d: "SeparableConv1D", nn.Conv2d: "SeparableConv2D"}
 
 
 @dataclass(frozen=True)

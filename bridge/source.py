@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .architecture import layers, walk
 from .errors import BridgeError
 from .preprocessing import Preprocessing, recognise
 
@@ -86,19 +88,24 @@ class Source(Mapping[str, Array]):
                 return replace(self, preprocessing=recognise(self[key]))
         return self
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, Shape]:
         """The shape of every tensor, without fetching any."""
         return {key: stored.shape for key, stored in self.stored.items()}
 
-    @property
+    @cached_property
+    def configs(self) -> dict[str, Mapping[str, Any]]:
+        """The configuration of every layer by its path, where the file has one."""
+        return {path: layer.config for path, layer in walk(layers(self.architecture))}
+
+    @cached_property
     def layers(self) -> dict[str, dict[str, Shape]]:
         """The layers that have weights, in the model's order, each with its shapes by role."""
-        layers: dict[str, dict[str, Shape]] = {}
+        found: dict[str, dict[str, Shape]] = {}
         for key, stored in self.stored.items():
             layer, role = split(key)
-            layers.setdefault(layer, {})[role] = stored.shape
-        return layers
+            found.setdefault(layer, {})[role] = stored.shape
+        return found
 
 
 def split(key: str) -> tuple[str, str]:

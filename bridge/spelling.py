@@ -93,7 +93,7 @@ def _nameless(shapes: Sequence[Shape]) -> list[Spelled]:
     one_way = recurrent_roles(shapes[:half])
     if one_way and list(shapes[:half]) == list(shapes[half:]):
         return [Spelled(f"{way}_layer", role) for way in ("forward", "backward") for role in one_way]
-    return [Spelled("", role) for role in recurrent_roles(shapes) or _roles_by_shape(shapes)]
+    return [Spelled("", role) for role in recurrent_roles(shapes) or roles_by_shape(shapes)]
 
 
 def _scope_and_role(name: str) -> tuple[str, str]:
@@ -168,7 +168,7 @@ def _stacked(spelled: list[Spelled], shapes: Sequence[Shape]) -> list[Spelled]:
     return [Spelled(names[max(cell, 1) - 1], each.role) for each, cell in zip(spelled, cells, strict=True)]
 
 
-def _roles_by_shape(shapes: Sequence[Shape]) -> list[str]:
+def roles_by_shape(shapes: Sequence[Shape]) -> list[str]:
     """Roles of weights that were saved without names: they come in the layer's own order."""
     vectors = all(len(shape) == 1 for shape in shapes)
     if vectors and len(shapes) == 4:

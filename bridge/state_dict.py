@@ -22,7 +22,7 @@ WRAPPERS = frozenset({"TimeDistributed", "Bidirectional", "RNN"})
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a state dict: from `key` by `transform`, or filled with a constant, as many as `key` has outputs."""
+    """One tensor of a state dict: from `key` by `transform`, or of the same shape and filled with a constant."""
 
     name: str
     key: str
@@ -39,7 +39,9 @@ class Entry:
 
 def as_state(source: Source, options: Options) -> Source:
     """The source as the state dict that it would be converted to."""
-    return from_state_dict({each.name: each.tensor(source) for each in entries(source, names.SCHEMES["keras"], options)})
+    return from_state_dict(
+        {each.name: each.tensor(source) for each in entries(source, names.SCHEMES["keras"], options)}
+    )
 
 
 def entries(source: Source, scheme: names.Scheme, options: Options) -> list[Entry]:

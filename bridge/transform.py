@@ -19,8 +19,9 @@ class Transform:
 
     `row` takes one row of axis 0. `gates` puts the equal parts of the last axis in another order.
     `maps` unfolds an axis into the (height, width, channels) it was flattened from, or (steps, channels), or
-    (depth, height, width, channels); PyTorch has the channels first. `axes` are Keras's axes in PyTorch's order, an unfolded one staying
-    together unless `apart`. `joined` are the axes of the result, each of which puts together some of those.
+    (depth, height, width, channels); PyTorch has the channels first. `axes` are Keras's axes in PyTorch's
+    order, an unfolded one staying together unless `apart`. `joined` are the axes of the result, each of which
+    puts together some of those.
     """
 
     axes: tuple[int, ...]
@@ -72,13 +73,12 @@ class Transform:
         return parts[..., order, :].reshape(rest)
 
     def alternatives(self, keras: Shape) -> int:
-        """How many other orders of the axes give the same shape: their mix-up would not show in it."""
+        """How many other orders of the numbers give the same shape: their mix-up would not show in it."""
         rest = keras[1:] if self.row is not None else keras
-        fitting = {order for order in permutations(range(len(rest))) if self._fits(order, rest)}
-        return len(fitting - {self.axes})
-
-    def _fits(self, order: tuple[int, ...], sizes: Shape) -> bool:
-        return tuple(sizes[axis] for axis in order) == tuple(sizes[axis] for axis in self.axes)
+        becomes = [rest[axis] for axis in self.axes]
+        fitting = (order for order in permutations(range(len(rest))) if [rest[axis] for axis in order] == becomes)
+        different = {tuple(axis for axis in order if rest[axis] > 1) for order in fitting}
+        return len(different - {tuple(axis for axis in self.axes if rest[axis] > 1)})
 
     def _unfolded(self, given: Tensor) -> Tensor:
         if self.row is not None:
@@ -143,4 +143,3 @@ def _named(map_: Shape) -> str:
 def identity(shape: Shape) -> Transform:
     """Nothing changes."""
     return Transform(tuple(range(len(shape))))
-

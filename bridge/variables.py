@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .source import Shape
-from .spelling import _roles_by_shape
+from .spelling import roles_by_shape
 
 # A layer without its last roles (use_bias=False) has so many arrays fewer.
 _ORDERS = {
@@ -99,7 +99,7 @@ def _scaled_and_centered(kind: str, count: int, config: Mapping[str, Any] | None
 def _by_shape(shapes: Sequence[Shape]) -> tuple[str, ...]:
     if len(shapes) == 2 and len(shapes[1]) >= len(shapes[0]):  # a bias has fewer axes than its kernel
         return ("param_0", "param_1")
-    return tuple(_roles_by_shape(shapes))
+    return tuple(roles_by_shape(shapes))
 
 
 def recurrent_kind(shapes: Sequence[Shape]) -> str | None:

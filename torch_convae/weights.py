@@ -33,7 +33,9 @@ def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
         raise ConvaeError(str(error)) from error
     expected = source.preprocessing
     if expected and expected != bridge.preprocessing.MODES.get(expected.mode):
-        raise ConvaeError(f"{path} expects {expected}, which no model here applies. Give weights for images as published.")
+        raise ConvaeError(
+            f"{path} expects {expected}, which no model here applies. Give weights for images as published."
+        )
     if expected:
         module.preprocessing = Preprocess(expected.mode)
     return plan

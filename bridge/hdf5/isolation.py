@@ -41,6 +41,11 @@ def ask(what: str, file: int, request: dict[str, Any], into: IO[bytes] | None = 
         raise BridgeError(
             f"{what} is damaged: HDF5 comes to no end of it within {order.seconds:.0f} seconds. Get the file again."
         ) from None
+    except process.NotStarted as error:
+        reason = " ".join(str(error).split())
+        raise BridgeError(
+            f"{what} cannot be read: {reason}. Try read(path, isolated=False), for files that you trust."
+        ) from error
     raise BridgeError(f"{what} cannot be read: the process that reads it is killed from outside. Read it again.")
 
 

@@ -8,6 +8,7 @@ import stat
 import weakref
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,9 +59,8 @@ class Bytes:
 
     def array(self, offset: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
         """The numbers that lie at `offset`, without reading them yet; a file that was cut off since is refused."""
-        count = int(np.prod(shape, dtype=object))
-        end = self.start + offset + count * dtype.itemsize
-        if offset < 0 or end > self.start + self.size or end > self.state_now()[0]:
+        count = prod(shape)
+        if offset + count * dtype.itemsize > self.size or self.start + self.size > self.state_now()[0]:
             raise BridgeError(f"{self.path} has changed meanwhile: it is shorter than it was. Read it again.")
         try:
             return np.frombuffer(self._mapping, dtype, count, self.start + offset).reshape(shape)

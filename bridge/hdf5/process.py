@@ -15,8 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BridgeError
-
 SECONDS_TO_START = 60.0
 LARGEST_ANSWER = 128 << 20
 CAN_FORK = hasattr(os, "fork")
@@ -49,6 +47,10 @@ _ENVIRONMENT = {
 }
 
 
+class NotStarted(Exception):
+    """Why there is no process to read HDF5: the end of a sentence."""
+
+
 @dataclass(frozen=True)
 class Order:
     """A request, the descriptors it is about, and what it may take: bytes of memory and seconds."""
@@ -72,7 +74,7 @@ _server: _Server | None = None
 def asked(order: Order) -> bytes | int | None:
     """The answer, or the exit code of the process that gave none; None where the server itself has gone.
 
-    Raises TimeoutError after the order's seconds.
+    Raises TimeoutError after the order's seconds, and NotStarted.
     """
     if not CAN_FORK:
         return _asked_once(order)
@@ -120,7 +122,8 @@ def _missing(given: bytearray) -> int:
     """How many bytes are left to come of an answer, which begins with its length."""
     if len(given) < _LENGTH.size:
         return _LENGTH.size - len(given)
-    return max(0, min(_LENGTH.unpack_from(given)[0], LARGEST_ANSWER) + _LENGTH.size - len(given))
+    announced: int = _LENGTH.unpack_from(given)[0]
+    return max(0, min(announced, LARGEST_ANSWER) + _LENGTH.size - len(given))
 
 
 def _running() -> _Server:
@@ -132,31 +135,38 @@ def _running() -> _Server:
 
 def _started() -> _Server:
     ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            _command(_SERVE, str(theirs.fileno())),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env=os.environ | _ENVIRONMENT,
-            start_new_session=True,  # an interrupt from the keyboard is for the program, not for its helper
-        )
+    try:
+        with theirs:
+            process = subprocess.Popen(
+                _command(_SERVE, str(theirs.fileno())),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | _ENVIRONMENT,
+                start_new_session=True,  # an interrupt from the keyboard is for the program, not for its helper
+            )
+    except BaseException:
+        ours.close()
+        raise
     server = _Server(process, ours)
     try:
-        ours.settimeout(SECONDS_TO_START)
-        word = ours.recv(4096)
-        ours.settimeout(None)
+        _wait_for(ours)
     except BaseException:
         _end(server)
         raise
-    if word != b"+":
-        _end(server)
-        raise BridgeError(
-            f"The process that reads HDF5 does not start ({word.decode(errors='replace') or 'it ends at once'}). "
-            "Try read(path, isolated=False), for files that you trust."
-        )
     return server
+
+
+def _wait_for(ours: socket.socket) -> None:
+    ours.settimeout(SECONDS_TO_START)
+    try:
+        word = ours.recv(4096).decode(errors="replace") or "it ends at once"
+    except TimeoutError:
+        word = f"it takes more than {SECONDS_TO_START:.0f} seconds"
+    ours.settimeout(None)
+    if word != "+":
+        raise NotStarted(f"the process that reads HDF5 does not start: {word}")
 
 
 def _asked_once(order: Order) -> bytes | int:
@@ -181,10 +191,7 @@ def _asked_once(order: Order) -> bytes | int:
 
 def _command(program: str, argument: str) -> list[str]:
     if not sys.executable or getattr(sys, "frozen", False):
-        raise BridgeError(
-            "No Python interpreter is known that could read HDF5 in a process of its own. "
-            "Try read(path, isolated=False), for files that you trust."
-        )
+        raise NotStarted("no Python interpreter is known that could read HDF5 in a process of its own")
     paths = json.dumps([path for path in sys.path if isinstance(path, str)])
     flags = ["-S", "-W", "ignore", *(["-E"] if sys.flags.ignore_environment else [])]
     return [sys.executable, *flags, "-c", program, paths, _HERE, argument]

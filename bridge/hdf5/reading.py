@@ -11,18 +11,26 @@ from ..errors import BridgeError
 from ..source import Array
 from . import isolation
 from .opening import Bytes
-from .tree import Dataset, Group, grown, shown, size, stored_type
+from .tree import Dataset, Group, datasets, grown, shown, size, stored_type
 
 
 def described(content: Bytes, largest: int, isolated: bool) -> Group:
     """The tree of an HDF5 file; one that is damaged, or is no weights file by far, is refused."""
-    request = {"start": content.start, "size": content.size, "largest": largest}
+    request = {"start": content.start, "size": content.size}
     ask = isolation.ask if isolated else _answer
-    tree = ask(str(content.path), content.descriptor, request)
     try:
-        return grown(tree)
-    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:  # from a process taken over
-        raise BridgeError(f"{content.path} is damaged (what it holds makes no sense). Get the file again.") from error
+        root = grown(ask(str(content.path), content.descriptor, request))
+    except OSError as error:
+        raise BridgeError(f"{content.path} cannot be read: {error.strerror}.") from error
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:  # from a process that was taken over
+        raise BridgeError(f"{content.path} is damaged: what it holds makes no sense. Get the file again.") from error
+    declared = sum({dataset.address: size(dataset) for dataset in datasets(root)}.values())
+    if declared > largest:
+        raise BridgeError(
+            f"{content.path} declares {declared} bytes of weights, more than the limit of {largest}. "
+            "Get the file from its author, or read it with a larger limit: read(path, largest=...)."
+        )
+    return root
 
 
 def fetched(content: Bytes, dataset: Dataset, isolated: bool) -> Array:
@@ -33,15 +41,22 @@ def fetched(content: Bytes, dataset: Dataset, isolated: bool) -> Array:
         "names": dataset.path.strip("/").split("/"),
         "described": [list(dataset.shape), dataset.dtype, dataset.offset, dataset.address],
     }
-    what, into = f"{content.path}: {shown(dataset.path)}", size(dataset)
-    if isolated:
-        with isolation.room(into) as room:
-            isolation.ask(what, content.descriptor, request, room)
-            filled: Any = mmap.mmap(room.fileno(), into)
-    else:
-        filled = bytearray(into)
-        _answer(what, content.descriptor, request, filled)
+    what = f"{content.path}: {shown(dataset.path)}"
+    try:
+        filled = _filled(what, content.descriptor, request, size(dataset), isolated)
+    except OSError as error:
+        raise BridgeError(f"{what} cannot be read: {error.strerror}.") from error
     return np.frombuffer(filled, stored_type(dataset)).reshape(dataset.shape)
+
+
+def _filled(what: str, descriptor: int, request: dict[str, Any], size: int, isolated: bool) -> bytearray | mmap.mmap:
+    if not isolated:
+        here = bytearray(size)
+        _answer(what, descriptor, request, here)
+        return here
+    with isolation.room(size) as room:
+        isolation.ask(what, descriptor, request, room)
+        return mmap.mmap(room.fileno(), size)
 
 
 def _answer(what: str, descriptor: int, request: dict[str, Any], into: Any = None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from types import NoneType
@@ -15,6 +15,7 @@ Value = str | int | float | list[str] | list[float] | None  # an attribute; None
 BFLOAT16 = "bfloat16"  # NumPy has no name for it
 _WIDE = (f"{order}{kind}{size}" for order in "<>" for kind in "iuf" for size in (2, 4, 8))
 TYPES = frozenset((BFLOAT16, "|i1", "|u1", *_WIDE))
+MOST_AXES = 32  # HDF5's own limit
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,13 @@ def shown(name: str) -> str:
     return short if short.isprintable() and short else repr(short)
 
 
+def datasets(group: Group) -> Iterator[Dataset]:
+    """Every data set in a group, however deep."""
+    yield from group.datasets.values()
+    for inner in group.groups.values():
+        yield from datasets(inner)
+
+
 def size(dataset: Dataset) -> int:
     """The bytes that its numbers take in the file."""
     return prod(dataset.shape) * stored_type(dataset).itemsize
@@ -88,8 +96,8 @@ def grown(described: Any, path: str = "") -> Group:
 
 
 def _dataset(path: str, shape: list[int], dtype: str, offset: int | None, address: int, attributes: Any) -> Dataset:
-    whole = [*shape, address, 0 if offset is None else offset]
-    if dtype not in TYPES or not all(type(number) is int and number >= 0 for number in whole):
+    numbers = [*shape, address, 0 if offset is None else offset]
+    if dtype not in TYPES or len(shape) > MOST_AXES or any(type(each) is not int or each < 0 for each in numbers):
         raise ValueError(dtype)
     return Dataset(path, tuple(shape), dtype, offset, address, {k: _value(v) for k, v in attributes.items()})
 

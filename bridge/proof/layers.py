@@ -21,6 +21,7 @@ from .trials import TRIALS, order_remark
 from .windows import misfit, padding_remark
 
 LEFT_OUT = "left out by skip"
+ROUNDING = 1e-5  # what a forward that computes in float32 may lose, relative to the largest output
 # It is a module's own forward that runs: what it may raise when it is given something it does not take.
 _FAILURES = (
     BridgeError,
@@ -61,12 +62,19 @@ def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, toler
     difference, scale, how = best
     if np.isfinite(difference):
         proof = replace(proof, difference=difference, scale=scale)
-    if not difference <= tolerance * scale:
-        return replace(proof, reason=_explained(layer, case, module, source))
+    close = difference <= tolerance * scale
+    wrong = "" if close else _wrong_numbers(layer, case, module, source)
+    other = "" if close else _other_computation(case)
+    rounded = difference <= ROUNDING * scale and bool(
+        np.isclose(_epsilon(case), case.config.get("epsilon", 0), rtol=1e-2)
+    )
+    if wrong or (other and not rounded):
+        return replace(proof, reason=wrong or other)
     if reason := misfit(case):
         return replace(proof, reason=reason)
     done = "; ".join(dict.fromkeys(copy.how for copy in layer.copies if copy.how))
-    remarks = [padding_remark(case, how), order_remark(case), f"after: {done}" if done else ""]
+    less = f"but no closer than float32: {other}" if other else ""
+    remarks = [less, padding_remark(case, how), order_remark(case), f"after: {done}" if done else ""]
     return replace(proof, verdict="same", reason="; ".join(filter(None, remarks)))
 
 
@@ -121,8 +129,8 @@ def _placed(layer: Layer, weights: Mapping[str, Array], module: nn.Module) -> di
     return found
 
 
-def _explained(layer: Layer, case: Case, module: nn.Module, source: Source) -> str:
-    """Why a layer differs, as far as its numbers tell."""
+def _wrong_numbers(layer: Layer, case: Case, module: nn.Module, source: Source) -> str:
+    """Which of a layer's numbers are not the file's, and what is there instead; "" where all are right."""
     if extra := [key for key, reason in layer.missing.items() if reason != LEFT_OUT]:
         return layer.missing[extra[0]]
     expected = _placed(layer, case.weights, module)
@@ -136,10 +144,19 @@ def _explained(layer: Layer, case: Case, module: nn.Module, source: Source) -> s
             if other != copy.target and array is not None and np.array_equal(own, array):
                 return f"{copy.target} holds what belongs to {other}"
         return f"{copy.target} {_unlike(own, wanted, copy, source)}"
-    epsilon = getattr(case.module, "eps", None)
-    if epsilon is not None and epsilon != case.config.get("epsilon"):
-        return f"the module has eps={epsilon:g}, Keras epsilon={case.config['epsilon']:g}"
+    return ""
+
+
+def _other_computation(case: Case) -> str:
+    """What a module does otherwise with the right numbers."""
+    said = case.config.get("epsilon")
+    if said is not None and _epsilon(case) != said:
+        return f"the module has eps={_epsilon(case):g}, Keras epsilon={said:g}"
     return "the numbers are the file's, but the module computes something else with them"
+
+
+def _epsilon(case: Case) -> float:
+    return float(getattr(case.module, "eps", 0))
 
 
 def _unlike(own: Array, wanted: Array, copy: Copy, source: Source) -> str:

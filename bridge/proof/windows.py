@@ -78,7 +78,7 @@ def padding_remark(case: Case, how: str) -> str:
     given = answer(Trial(channels_first(inputs), said, how, layer.forward), None)
     if given.shape == said.shape and np.allclose(given, said):
         return ""
-    return f"but {how} here and {padding!r} in Keras: right only where another layer pads the rest"
+    return f"but {how} here and {padding!r} in Keras: right only where another layer makes up for it"
 
 
 def sizes(layer: Any) -> Shape:

@@ -54,7 +54,8 @@ def of_state(
 ) -> tuple[dict[str, Tensor], dict[str, tuple[str, Transform]]]:
     """The arrays of `like` from a state dict with the names that `convert` gives, in any naming scheme.
 
-    Also what became of each key of the state dict. Refused: arrays that the state dict has nothing for, unless they are skipped and stay as they are.
+    Also what became of each key of the state dict. Refused: arrays that the state dict has nothing for,
+    unless they are skipped and stay as they are.
     """
     kinds = {layer: kind_of_torch_weight(shapes.get("weight", ())) for layer, shapes in state.layers.items()}
     scheme = names.detect(kinds)
@@ -95,7 +96,9 @@ def arrays(
     second = {name: tensor for name, (tensor, _) in constants.items() if SECOND_BIAS in name}
     for name, (tensor, value) in constants.items():
         if name not in second and not torch.equal(tensor, torch.full_like(tensor, value)):
-            raise BridgeError(f"{name} is no longer {value:g}, and the Keras layer has no weight for it. Set it back first.")
+            raise BridgeError(
+                f"{name} is no longer {value:g}, and the Keras layer has no weight for it. Set it back first."
+            )
     for piece in pieces:
         tensor = piece.tensor.detach().cpu()
         other = second.get(piece.name.replace(FIRST_BIAS, SECOND_BIAS)) if FIRST_BIAS in piece.name else None

@@ -86,9 +86,10 @@ def _usable(like: Source) -> Source:
 def _write(like: Source, arrays: Mapping[str, Tensor], path: Path) -> Path:
     wanted, has = ending(path), like.format
     if wanted == LEGACY and not has.startswith("keras-h5"):
-        kept = {key: arrays[key] if key in arrays else None for key in like}
-        if missing := [key for key, array in kept.items() if array is None]:
-            raise BridgeError(f"{path}: {missing[0]} is skipped, and a file of another format than {like.name} needs it.")
+        if missing := [key for key in like if key not in arrays]:
+            raise BridgeError(
+                f"{path}: {missing[0]} is skipped, and a file of another format than {like.name} needs it."
+            )
         return _write_legacy(_grouped(like, arrays), path)
     fitting = {LEGACY: ("keras-h5-weights", "keras-h5-model"), WEIGHTS: ("keras-v3-weights", "keras-v3-archive")}
     if has not in fitting.get(wanted, ("keras-v3-archive",)):

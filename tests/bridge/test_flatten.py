@@ -1,24 +1,19 @@
 """Weights behind a Flatten and in front of a Reshape give in PyTorch what they gave in Keras."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 import bridge
 from bridge.flatten import maps_of
 from bridge.keras_v3 import read_archive
 from bridge.options import Options
-from bridge.source import Source, from_arrays
-from bridge.transform import Transform
+from bridge.source import Source
 
-Draw = Callable[..., np.ndarray]
 Steps = list[tuple[str, nn.Module]]
 FLATTEN = ("", nn.Flatten())
 
@@ -78,21 +73,21 @@ def separable(rank: int) -> nn.Module:
 
 # What stands between an input and a Flatten, its size, the same in PyTorch, and how many values come out.
 STACKS: dict[str, tuple[Callable[[Any], list[Any]], tuple[int, ...], Callable[[], Steps], int]] = {
-    "Conv1D": (lambda L: [L.Conv1D(5, 3, name="a")], (9, 3), lambda: [("a", nn.Conv1d(3, 5, 3))], 35),
+    "Conv1D": (lambda layers: [layers.Conv1D(5, 3, name="a")], (9, 3), lambda: [("a", nn.Conv1d(3, 5, 3))], 35),
     "Conv1D, causal": (
-        lambda L: [L.Conv1D(5, 3, padding="causal", dilation_rate=2, name="a")],
+        lambda layers: [layers.Conv1D(5, 3, padding="causal", dilation_rate=2, name="a")],
         (9, 3),
         lambda: [("", nn.ConstantPad1d((4, 0), 0)), ("a", nn.Conv1d(3, 5, 3, dilation=2))],
         45,
     ),
     "Conv1D, poolings, padding, cropping": (
-        lambda L: [
-            L.Conv1D(5, 2, strides=2, name="a"),
-            L.ZeroPadding1D((2, 1)),
-            L.UpSampling1D(3),
-            L.Cropping1D((1, 2)),
-            L.MaxPooling1D(2),
-            L.AveragePooling1D(2, strides=1),
+        lambda layers: [
+            layers.Conv1D(5, 2, strides=2, name="a"),
+            layers.ZeroPadding1D((2, 1)),
+            layers.UpSampling1D(3),
+            layers.Cropping1D((1, 2)),
+            layers.MaxPooling1D(2),
+            layers.AveragePooling1D(2, strides=1),
         ],
         (9, 3),
         lambda: [
@@ -106,55 +101,59 @@ STACKS: dict[str, tuple[Callable[[Any], list[Any]], tuple[int, ...], Callable[[]
         40,
     ),
     "SeparableConv1D": (
-        lambda L: [L.SeparableConv1D(5, 2, depth_multiplier=2, name="a")],
+        lambda layers: [layers.SeparableConv1D(5, 2, depth_multiplier=2, name="a")],
         (7, 3),
         lambda: [("a", separable(1))],
         30,
     ),
     "DepthwiseConv1D": (
-        lambda L: [L.DepthwiseConv1D(3, depth_multiplier=2, name="a")],
+        lambda layers: [layers.DepthwiseConv1D(3, depth_multiplier=2, name="a")],
         (7, 3),
         lambda: [("a", nn.Conv1d(3, 6, 3, groups=3))],
         30,
     ),
     "Conv1DTranspose": (
-        lambda L: [L.Conv1DTranspose(5, 3, strides=2, name="a")],
+        lambda layers: [layers.Conv1DTranspose(5, 3, strides=2, name="a")],
         (4, 3),
         lambda: [("a", nn.ConvTranspose1d(3, 5, 3, stride=2))],
         45,
     ),
     "SeparableConv2D": (
-        lambda L: [L.SeparableConv2D(5, 2, depth_multiplier=2, name="a")],
+        lambda layers: [layers.SeparableConv2D(5, 2, depth_multiplier=2, name="a")],
         (5, 4, 3),
         lambda: [("a", separable(2))],
         60,
     ),
     "Conv2DTranspose": (
-        lambda L: [L.Conv2DTranspose(5, (3, 2), strides=(2, 1), name="a")],
+        lambda layers: [layers.Conv2DTranspose(5, (3, 2), strides=(2, 1), name="a")],
         (3, 2, 3),
         lambda: [("a", nn.ConvTranspose2d(3, 5, (3, 2), stride=(2, 1)))],
         105,
     ),
     "Conv2D, SpatialDropout2D, BatchNormalization": (
-        lambda L: [L.Conv2D(5, 2, name="a"), L.SpatialDropout2D(0.5), L.BatchNormalization(name="b")],
+        lambda layers: [
+            layers.Conv2D(5, 2, name="a"),
+            layers.SpatialDropout2D(0.5),
+            layers.BatchNormalization(name="b"),
+        ],
         (5, 4, 3),
         lambda: [("a", nn.Conv2d(3, 5, 2)), ("b", nn.BatchNorm2d(5, eps=1e-3))],
         60,
     ),
     "Conv3D": (
-        lambda L: [L.Conv3D(5, (2, 3, 1), strides=(1, 2, 1), name="a")],
+        lambda layers: [layers.Conv3D(5, (2, 3, 1), strides=(1, 2, 1), name="a")],
         (3, 5, 4, 2),
         lambda: [("a", nn.Conv3d(2, 5, (2, 3, 1), stride=(1, 2, 1)))],
         80,
     ),
     "Conv3D, poolings, padding, cropping": (
-        lambda L: [
-            L.Conv3D(5, 2, name="a"),
-            L.ZeroPadding3D(((1, 0), (2, 1), (0, 1))),
-            L.Cropping3D(((0, 1), (1, 0), (1, 0))),
-            L.MaxPooling3D((1, 2, 1)),
-            L.UpSampling3D((1, 1, 2)),
-            L.AveragePooling3D((2, 1, 1), strides=1),
+        lambda layers: [
+            layers.Conv3D(5, 2, name="a"),
+            layers.ZeroPadding3D(((1, 0), (2, 1), (0, 1))),
+            layers.Cropping3D(((0, 1), (1, 0), (1, 0))),
+            layers.MaxPooling3D((1, 2, 1)),
+            layers.UpSampling3D((1, 1, 2)),
+            layers.AveragePooling3D((2, 1, 1), strides=1),
         ],
         (4, 4, 3, 2),
         lambda: [
@@ -168,7 +167,7 @@ STACKS: dict[str, tuple[Callable[[Any], list[Any]], tuple[int, ...], Callable[[]
         80,
     ),
     "Conv3DTranspose": (
-        lambda L: [L.Conv3DTranspose(5, (3, 2, 1), strides=(2, 1, 1), name="a")],
+        lambda layers: [layers.Conv3DTranspose(5, (3, 2, 1), strides=(2, 1, 1), name="a")],
         (2, 2, 3, 2),
         lambda: [("a", nn.ConvTranspose3d(2, 5, (3, 2, 1), stride=(2, 1, 1)))],
         225,
@@ -195,32 +194,32 @@ def test_a_dense_layer_behind_a_flatten_takes_a_map_of_any_rank(
     assert "inferred" not in str(plan)
 
 
-def sequence(L: Any, kind: str) -> tuple[list[Any], Steps, bool]:
+def sequence(layers: Any, kind: str) -> tuple[list[Any], Steps, bool]:
     """Layers whose flattened output PyTorch has in Keras's order, and whether images or sequences go in."""
-    conv, ours = L.Conv1D(5, 3, name="a"), ("a", nn.Conv1d(3, 5, 3))
-    lstm, ours_lstm = L.LSTM(4, return_sequences=True, name="lstm"), ("lstm", nn.LSTM(5, 4, batch_first=True))
+    conv, ours = layers.Conv1D(5, 3, name="a"), ("a", nn.Conv1d(3, 5, 3))
+    lstm, ours_lstm = layers.LSTM(4, return_sequences=True, name="lstm"), ("lstm", nn.LSTM(5, 4, batch_first=True))
     both = nn.GRU(3, 2, batch_first=True, bidirectional=True)
-    dense = L.Dense(4, name="td")
+    dense = layers.Dense(4, name="td")
     cases: dict[str, tuple[list[Any], Steps, bool]] = {
         "LSTM": (
-            [L.LSTM(4, return_sequences=True, name="lstm")],
+            [layers.LSTM(4, return_sequences=True, name="lstm")],
             [("lstm", nn.LSTM(3, 4, batch_first=True)), OUTPUTS],
             False,
         ),
         "Bidirectional": (
-            [L.Bidirectional(L.GRU(2, return_sequences=True, name="gru"), name="bi")],
+            [layers.Bidirectional(layers.GRU(2, return_sequences=True, name="gru"), name="bi")],
             [("bi", both), OUTPUTS],
             False,
         ),
         "Conv1D, LSTM": ([conv, lstm], [ours, CHANNELS_LAST, ours_lstm, OUTPUTS], True),
         "Conv1D, TimeDistributed": (
-            [conv, L.TimeDistributed(L.Dense(4), name="td")],
+            [conv, layers.TimeDistributed(layers.Dense(4), name="td")],
             [ours, CHANNELS_LAST, ("td", nn.Linear(5, 4))],
             True,
         ),
         "Conv1D, Dense": ([conv, dense], [ours, CHANNELS_LAST, ("td", nn.Linear(5, 4))], True),
-        "Conv1D, Permute": ([conv, L.Permute((2, 1))], [ours], True),
-        "an input": ([L.Dropout(0.5)], [], False),
+        "Conv1D, Permute": ([conv, layers.Permute((2, 1))], [ours], True),
+        "an input": ([layers.Dropout(0.5)], [], False),
     }
     return cases[kind]
 
@@ -231,7 +230,9 @@ SEQUENCES = ["LSTM", "Bidirectional", "Conv1D, LSTM", "Conv1D, TimeDistributed",
 @pytest.mark.parametrize("kind", [*SEQUENCES, "an input"])
 def test_sequences_that_pytorch_has_in_kerass_order_keep_it(kind: str, keras: Any, same: Any, chain: Any) -> None:
     steps, ours, first = sequence(keras.layers, kind)
-    model = keras.Sequential([keras.layers.Input((7, 3)), *steps, keras.layers.Flatten(), keras.layers.Dense(2, name="fc")])
+    model = keras.Sequential(
+        [keras.layers.Input((7, 3)), *steps, keras.layers.Flatten(), keras.layers.Dense(2, name="fc")]
+    )
     values = model.layers[-2].output.shape[-1]
     plan = same(model, chain(*ours, FLATTEN, ("fc", nn.Linear(values, 2))), first=first)
     assert "flattened" not in str(plan)
@@ -244,7 +245,13 @@ def test_an_embedding_is_flattened_as_keras_does_and_a_convolution_over_it_is_no
     layers = keras.layers
     between = [layers.Conv1D(5, 3, name="a")] if convolution else []
     model = keras.Sequential(
-        [layers.Input((6,)), layers.Embedding(11, 4, name="words"), *between, layers.Flatten(), layers.Dense(2, name="fc")]
+        [
+            layers.Input((6,)),
+            layers.Embedding(11, 4, name="words"),
+            *between,
+            layers.Flatten(),
+            layers.Dense(2, name="fc"),
+        ]
     )
     ours: Steps = [CHANNELS_FIRST, ("a", nn.Conv1d(4, 5, 3))] if convolution else []
     module = chain(("words", nn.Embedding(11, 4)), *ours, FLATTEN, ("fc", nn.Linear(20 if convolution else 24, 2)))
@@ -269,7 +276,12 @@ def test_maps_inside_time_are_reordered_step_by_step(
         x = timed(layers.Flatten())(x)
         x = timed(layers.Dense(6), name="fc")(x)
     else:
-        steps = [layers.Conv2D(5, 2, name="conv"), layers.MaxPooling2D((2, 1)), layers.Flatten(), layers.Dense(6, name="fc")]
+        steps = [
+            layers.Conv2D(5, 2, name="conv"),
+            layers.MaxPooling2D((2, 1)),
+            layers.Flatten(),
+            layers.Dense(6, name="fc"),
+        ]
         x = timed(keras.Sequential([layers.Input((5, 4, 2)), *steps], name="net"), name="td")(x)
     model = randomised(keras.Model(inputs, layers.Dense(2, name="last")(layers.Flatten()(x))))
     before = "" if inner == "layers" else "td.net."
@@ -286,7 +298,9 @@ def test_maps_inside_time_are_reordered_step_by_step(
     path = saved(model, f"model{suffix}")
     source = read_archive(path) if suffix == ".keras" else bridge.read(path)
     plan = bridge.load(module, source, strict=True)
-    assert [copy.target for copy in plan.copied.values() if "flattened" in str(copy.transform)] == [f"{before}fc.weight"]
+    assert [copy.target for copy in plan.copied.values() if "flattened" in str(copy.transform)] == [
+        f"{before}fc.weight"
+    ]
     x = images(2, 3, 5, 4, 2)
     with torch.inference_mode():
         found = module.eval()(torch.from_numpy(x).movedim(-1, 2)).numpy()
@@ -319,9 +333,9 @@ def test_a_permute_before_a_flatten_is_followed(dims: tuple[int, ...], keras: An
 
 
 REFUSED: dict[str, Callable[[Any], list[Any]]] = {
-    "Permute": lambda L: [L.Permute((2, 3, 1))],
-    "Reshape": lambda L: [L.Reshape((6, 10))],
-    "Reshape over places": lambda L: [L.Reshape((12, 5))],
+    "Permute": lambda layers: [layers.Permute((2, 3, 1))],
+    "Reshape": lambda layers: [layers.Reshape((6, 10))],
+    "Reshape over places": lambda layers: [layers.Reshape((12, 5))],
 }
 
 
@@ -358,27 +372,31 @@ def test_a_layer_of_ones_own_between_convolution_and_flatten_is_taken_to_keep_th
 # What makes a map of a row, the same in PyTorch, the size of the row, and the shape the images have.
 DECODERS: dict[str, tuple[Callable[[Any], list[Any]], Callable[[], Steps], int]] = {
     "to a picture": (
-        lambda L: [L.Reshape((2, 3, 4)), L.Conv2DTranspose(3, 2, name="up")],
+        lambda layers: [layers.Reshape((2, 3, 4)), layers.Conv2DTranspose(3, 2, name="up")],
         lambda: [("", nn.Unflatten(1, (4, 2, 3))), ("up", nn.ConvTranspose2d(4, 3, 2))],
         24,
     ),
     "to a picture, one size left open": (
-        lambda L: [L.Reshape((2, -1, 4)), L.UpSampling2D(2), L.Conv2D(3, 2, name="up")],
+        lambda layers: [layers.Reshape((2, -1, 4)), layers.UpSampling2D(2), layers.Conv2D(3, 2, name="up")],
         lambda: [("", nn.Unflatten(1, (4, 2, 3))), ("", nn.Upsample(scale_factor=2)), ("up", nn.Conv2d(4, 3, 2))],
         24,
     ),
     "to a picture and nothing else": (
-        lambda L: [L.Reshape((2, 3, 4)), L.Activation("tanh")],
+        lambda layers: [layers.Reshape((2, 3, 4)), layers.Activation("tanh")],
         lambda: [("", nn.Unflatten(1, (4, 2, 3))), ("", nn.Tanh())],
         24,
     ),
     "to steps": (
-        lambda L: [L.Reshape((5, 4)), L.ReLU(), L.Conv1DTranspose(3, 2, name="up")],
+        lambda layers: [layers.Reshape((5, 4)), layers.ReLU(), layers.Conv1DTranspose(3, 2, name="up")],
         lambda: [("", nn.Unflatten(1, (4, 5))), ("", nn.ReLU()), ("up", nn.ConvTranspose1d(4, 3, 2))],
         20,
     ),
     "to a volume": (
-        lambda L: [L.Reshape((2, 3, 1, 4)), L.BatchNormalization(name="bn"), L.Conv3D(3, 1, name="up")],
+        lambda layers: [
+            layers.Reshape((2, 3, 1, 4)),
+            layers.BatchNormalization(name="bn"),
+            layers.Conv3D(3, 1, name="up"),
+        ],
         lambda: [
             ("", nn.Unflatten(1, (4, 2, 3, 1))),
             ("bn", nn.BatchNorm3d(4, eps=1e-3)),
@@ -387,17 +405,17 @@ DECODERS: dict[str, tuple[Callable[[Any], list[Any]], Callable[[], Steps], int]]
         24,
     ),
     "to channels first, permuted": (
-        lambda L: [L.Reshape((4, 2, 3)), L.Permute((2, 3, 1)), L.Conv2D(3, 2, name="up")],
+        lambda layers: [layers.Reshape((4, 2, 3)), layers.Permute((2, 3, 1)), layers.Conv2D(3, 2, name="up")],
         lambda: [("", nn.Unflatten(1, (4, 2, 3))), ("up", nn.Conv2d(4, 3, 2))],
         24,
     ),
     "to a picture, turned": (
-        lambda L: [L.Reshape((2, 3, 4)), L.Permute((2, 1, 3)), L.Conv2D(3, 2, name="up")],
+        lambda layers: [layers.Reshape((2, 3, 4)), layers.Permute((2, 1, 3)), layers.Conv2D(3, 2, name="up")],
         lambda: [("", nn.Unflatten(1, (4, 2, 3))), to(lambda x: x.transpose(2, 3)), ("up", nn.Conv2d(4, 3, 2))],
         24,
     ),
     "to steps of a recurrent layer": (
-        lambda L: [L.Reshape((5, 4)), L.LSTM(3, name="up")],
+        lambda layers: [layers.Reshape((5, 4)), layers.LSTM(3, name="up")],
         lambda: [("", nn.Unflatten(1, (5, 4))), ("up", nn.LSTM(4, 3, batch_first=True)), LAST_STEP],
         20,
     ),
@@ -405,11 +423,15 @@ DECODERS: dict[str, tuple[Callable[[Any], list[Any]], Callable[[], Steps], int]]
 BETWEEN: dict[str, tuple[Callable[[Any], list[Any]], Callable[[int], Steps]]] = {
     "at once": (lambda _: [], lambda _: []),
     "an activation between": (
-        lambda L: [L.LeakyReLU(), L.Dropout(0.5)],
+        lambda layers: [layers.LeakyReLU(), layers.Dropout(0.5)],
         lambda _: [("", nn.LeakyReLU(0.3))],
     ),
     "normalisations between": (
-        lambda L: [L.BatchNormalization(name="norm"), L.PReLU(name="relu"), L.LayerNormalization(name="layer")],
+        lambda layers: [
+            layers.BatchNormalization(name="norm"),
+            layers.PReLU(name="relu"),
+            layers.LayerNormalization(name="layer"),
+        ],
         lambda n: [("norm", nn.BatchNorm1d(n, eps=1e-3)), ("relu", nn.PReLU(n)), ("layer", nn.LayerNorm(n, eps=1e-3))],
     ),
 }
@@ -455,7 +477,12 @@ def test_a_dense_layer_may_have_a_flatten_in_front_and_a_reshape_behind(keras: A
 
 def test_a_flatten_and_a_reshape_back_need_no_order(keras: Any, same: Any, chain: Any) -> None:
     layers = keras.layers
-    steps = [layers.Flatten(), layers.BatchNormalization(name="bn"), layers.Reshape((3, 4, 5)), layers.Conv2D(2, 2, name="b")]
+    steps = [
+        layers.Flatten(),
+        layers.BatchNormalization(name="bn"),
+        layers.Reshape((3, 4, 5)),
+        layers.Conv2D(2, 2, name="b"),
+    ]
     model = keras.Sequential([layers.Input((4, 5, 3)), layers.Conv2D(5, 2, name="a"), *steps])
     module = chain(
         ("a", nn.Conv2d(3, 5, 2)),
@@ -500,7 +527,12 @@ def test_maps_that_are_joined_are_reordered_each_by_itself(decoder: bool, keras:
 
 def test_a_map_with_one_channel_or_one_place_needs_no_order(keras: Any, same: Any, chain: Any) -> None:
     layers = keras.layers
-    steps = [layers.Dense(12, name="fc"), layers.Reshape((3, 4, 1)), layers.Conv2D(2, (3, 4), name="a"), layers.Flatten()]
+    steps = [
+        layers.Dense(12, name="fc"),
+        layers.Reshape((3, 4, 1)),
+        layers.Conv2D(2, (3, 4), name="a"),
+        layers.Flatten(),
+    ]
     model = keras.Sequential([layers.Input((7,)), *steps, layers.Dense(2, name="last")])
     module = chain(
         ("fc", nn.Linear(7, 12)),
@@ -516,7 +548,9 @@ def test_outputs_that_are_reshaped_and_used_as_they_are_too_are_refused(keras: A
     layers = keras.layers
     inputs = layers.Input((7,))
     row = layers.Dense(24, name="fc")(inputs)
-    model = keras.Model(inputs, [layers.Conv2D(2, 2, name="a")(layers.Reshape((3, 2, 4))(row)), layers.Dense(2, name="b")(row)])
+    model = keras.Model(
+        inputs, [layers.Conv2D(2, 2, name="a")(layers.Reshape((3, 2, 4))(row)), layers.Dense(2, name="b")(row)]
+    )
     module = chain(("fc", nn.Linear(7, 24)), ("a", nn.Conv2d(4, 2, 2)), ("b", nn.Linear(24, 2)))
     with pytest.raises(bridge.BridgeError, match=r"fc gives 24 values for a map.*unflatten=\{'fc': \(3, 2, 4\)\}"):
         bridge.load(module, saved(model))
@@ -537,7 +571,9 @@ def test_without_an_architecture_unflatten_says_what_outputs_become(keras: Any, 
 
 def test_a_map_that_outputs_do_not_fill_is_refused(keras: Any, saved: Any, chain: Any) -> None:
     path = saved(keras.Sequential([keras.layers.Input((7,)), keras.layers.Dense(24, name="fc")]), weights_only=True)
-    with pytest.raises(bridge.BridgeError, match=r"fc gives 24 values, not those of a \(5, 5, 5\) map\. Correct unflatten"):
+    with pytest.raises(
+        bridge.BridgeError, match=r"fc gives 24 values, not those of a \(5, 5, 5\) map\. Correct unflatten"
+    ):
         bridge.load(chain(("fc", nn.Linear(7, 24))), path, unflatten={"fc": (5, 5, 5)})
 
 
@@ -558,7 +594,12 @@ def test_a_dense_layer_may_be_a_convolution_as_large_as_the_map_or_over_one_posi
     module = chain(("a", nn.Conv2d(3, 5, 2)), ("fc1", nn.Conv2d(5, 7, (3, 4))), ("fc2", nn.Conv2d(7, 6, 1)), FLATTEN)
     same(model, module)
     flat = ("", nn.Unflatten(1, (60, 1, 1)))
-    same(model, chain(("a", nn.Conv2d(3, 5, 2)), FLATTEN, flat, ("fc1", nn.Conv2d(60, 7, 1)), ("fc2", nn.Conv2d(7, 6, 1)), FLATTEN))
+    same(
+        model,
+        chain(
+            ("a", nn.Conv2d(3, 5, 2)), FLATTEN, flat, ("fc1", nn.Conv2d(60, 7, 1)), ("fc2", nn.Conv2d(7, 6, 1)), FLATTEN
+        ),
+    )
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
@@ -600,145 +641,116 @@ def test_without_an_architecture_steps_are_counted_and_volumes_are_cubes(
         assert "inferred" in str(same(model, module, weights_only=True))
 
 
-def weights(**kernels: tuple[int, ...]) -> Source:
-    """A weights-only file, from the shapes of the layers' first weights; `moving_mean` where there is one axis."""
-    arrays: dict[str, np.ndarray] = {}
-    for layer, shape in kernels.items():
-        role = "moving_mean" if len(shape) == 1 else "embeddings" if layer.startswith("words") else "kernel"
-        arrays[f"{layer.replace('__', '/')}/{role}"] = np.zeros(shape, np.float32)
-        if layer.startswith("lstm"):
-            arrays[f"{layer}/recurrent_kernel"] = np.zeros((shape[1] // 4, shape[1]), np.float32)
-        elif len(shape) > 2:
-            arrays[f"{layer.replace('__', '/')}/bias"] = np.zeros(shape[2:] if "query" in layer else shape[-1], np.float32)
-    return from_arrays(arrays)
+def timed(layers: Any, kind: str) -> tuple[list[Any], Steps, tuple[int, ...]]:
+    """Maps in time whose rows go to a layer of sequences, and the shape of an input."""
+    each, conv = (
+        layers.TimeDistributed,
+        [layers.TimeDistributed(layers.Conv2D(5, 2), name="a"), layers.TimeDistributed(layers.Flatten())],
+    )
+    ours = [FOLD, ("a", nn.Conv2d(2, 5, 2)), FLATTEN, unfold(6)]
+    lstm, gru = nn.LSTM(30, 4, batch_first=True), nn.GRU(30, 4, batch_first=True, bidirectional=True)
+    ends = to(lambda pair: torch.cat([pair[1][0], pair[1][1]], -1))
+    steps = [layers.Conv1D(5, 3, name="a"), layers.Flatten(), layers.RepeatVector(3), layers.LSTM(4, name="b")]
+    cases: dict[str, tuple[list[Any], Steps, tuple[int, ...]]] = {
+        "LSTM": ([*conv, layers.LSTM(4, name="b")], [*ours, ("b", lstm), LAST_STEP], (6, 3, 4, 2)),
+        "Bidirectional": (
+            [*conv, layers.Bidirectional(layers.GRU(4, name="c"), name="b")],
+            [*ours, ("b", gru), ends],
+            (6, 3, 4, 2),
+        ),
+        "Conv1D": (
+            [*conv, layers.BatchNormalization(name="bn"), layers.Conv1D(4, 3, name="b")],
+            [*ours, CHANNELS_FIRST, ("bn", nn.BatchNorm1d(30, eps=1e-3)), ("b", nn.Conv1d(30, 4, 3)), CHANNELS_LAST],
+            (6, 3, 4, 2),
+        ),
+        "Reshape": (
+            [conv[0], layers.Reshape((6, -1)), each(layers.Dense(4), name="b")],
+            [*ours, ("b", nn.Linear(30, 4))],
+            (6, 3, 4, 2),
+        ),
+        "RepeatVector": (
+            steps,
+            [
+                CHANNELS_FIRST,
+                ("a", nn.Conv1d(2, 5, 3)),
+                FLATTEN,
+                to(lambda x: x[:, None].expand(-1, 3, -1)),
+                ("b", nn.LSTM(30, 4, batch_first=True)),
+                LAST_STEP,
+            ],
+            (8, 2),
+        ),
+    }
+    return cases[kind]
 
 
-GUESSED: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, tuple[int | None, ...]]]] = {
-    "two layers that take the same map": (
-        {"a": (3, 3, 2, 5), "mean": (20, 3), "variance": (20, 3), "up": (3, 20)},
-        {"mean": (2, 2, 5), "variance": (2, 2, 5)},
-    ),
-    "a layer behind one that gives as many values": ({"a": (3, 3, 2, 5), "b": (20, 20), "c": (20, 3)}, {"b": (2, 2, 5)}),
-    "a recurrent layer behind a convolution": ({"a": (3, 2, 5), "lstm": (5, 40), "fc": (10, 3)}, {}),
-    "steps of a convolution inside time": ({"a": (3, 2, 5), "lstm": (30, 40), "fc": (10, 3)}, {"lstm": (6, 5)}),
-    "columns of a picture as steps": ({"a": (3, 3, 2, 5), "lstm": (20, 40)}, {"lstm": (None, None, 5)}),
-    "an embedding behind a convolution": ({"a": (3, 2, 5), "words": (9, 4), "fc": (20, 3)}, {}),
-    "convolutions of several widths side by side": (
-        {"a": (3, 8, 5), "b": (4, 8, 5), "c": (5, 8, 5), "fc": (15, 2)},
-        {},
-    ),
-    "convolutions side by side or one behind the other": (
-        {"a": (3, 5, 5), "b": (4, 5, 5), "c": (5, 5, 5), "fc": (15, 2)},
-        {"fc": ()},
-    ),
-    "pictures' convolutions one behind the other": ({"a": (3, 3, 5, 5), "b": (3, 3, 5, 5), "fc": (20, 2)}, {"fc": (2, 2, 5)}),
-    "a normalisation that tells the channels of joined maps": (
-        {"a": (3, 3, 2, 4), "b": (3, 3, 4, 3), "n": (7,), "c": (3, 3, 7, 3), "m": (10,), "fc": (40, 2)},
-        {"fc": (2, 2, 10)},
-    ),
-    "the same, pooled": (
-        {"a": (3, 3, 2, 4), "b": (3, 3, 4, 3), "n": (7,), "c": (3, 3, 7, 3), "m": (12,), "fc": (12, 2)},
-        {},
-    ),
-    "joined maps whose channels nothing tells": ({"a": (3, 2, 4), "b": (3, 4, 3), "c": (3, 7, 3), "fc": (30, 2)}, {"fc": ()}),
-    "attention": ({"a": (3, 2, 5), "att__query": (5, 2, 4), "att__attention_output": (2, 4, 5), "fc": (20, 3)}, {}),
-}
-
-
-@pytest.mark.parametrize("kind", GUESSED)
-def test_shapes_alone_tell(kind: str) -> None:
-    kernels, expected = GUESSED[kind]
-    assert {layer: flat.shape for layer, flat in maps_of(weights(**kernels)).inputs.items()} == expected
-
-
-def described(model: Any) -> Source:
-    """The architecture of a Keras model, without weights and without the shapes that Keras 3 says."""
-
-    def unsaid(value: Any) -> Any:
-        if isinstance(value, dict):
-            if "keras_history" in value:
-                return {"keras_history": value["keras_history"]}
-            return {key: unsaid(each) for key, each in value.items()}
-        return [unsaid(each) for each in value] if isinstance(value, list) else value
-
-    return Source({}, format="", architecture=unsaid(json.loads(model.to_json())))
-
-
-LAYERS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "kind": st.sampled_from(
-                "Conv SeparableConv DepthwiseConv ConvTranspose MaxPooling AveragePooling ZeroPadding Cropping UpSampling".split()
-            ),
-            "sizes": st.tuples(*[st.integers(1, 4)] * 3),
-            "strides": st.tuples(*[st.integers(1, 3)] * 3),
-            "dilation": st.tuples(*[st.integers(1, 2)] * 3),
-            "edges": st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 3),
-            "more": st.tuples(*[st.integers(0, 2)] * 3),
-            "filters": st.integers(1, 4),
-            "padding": st.sampled_from(["same", "valid"]),
-            "choice": st.integers(0, 2),
-        }
-    ),
-    min_size=1,
-    max_size=5,
-)
-
-
-def layer_of(L: Any, rank: int, first: bool, given: Mapping[str, Any]) -> Any:
-    """The layer that is described, or None where Keras has none."""
-    kind, data_format = given["kind"], {"data_format": "channels_first" if first else "channels_last"}
-    name = f"Conv{rank}DTranspose" if kind == "ConvTranspose" else f"{kind}{rank}D"
-    made = getattr(L, name, None)
-    if made is None or (first and kind in ("SeparableConv", "DepthwiseConv", "ConvTranspose")):
-        return None
-    sizes, strides, dilation, edges, more = (given[key][:rank] for key in ("sizes", "strides", "dilation", "edges", "more"))
-    padding = {"padding": given["padding"]}
-    plain = {} if rank == 1 and first else data_format
-    choice = given["choice"]
-    if kind in ("ZeroPadding", "Cropping"):
-        if rank == 1 and first:
-            return None
-        one = edges[0] if rank == 1 else edges
-        return made((1, one, edges[0][0])[choice], **({} if rank == 1 and kind == "Cropping" else plain))
-    if kind == "UpSampling":
-        return None if rank == 1 and first else made(sizes[0] if rank == 1 else sizes, **({} if rank == 1 else plain))
-    if kind.endswith("Pooling"):
-        return made(sizes, (None, strides, strides[0])[choice], **padding, **data_format)
-    if kind == "ConvTranspose":
-        extra = {"output_padding": tuple(min(each, step - 1) for each, step in zip(more, strides, strict=True))}
-        return made(given["filters"], sizes, strides=strides, **padding, **(extra if choice == 2 else {}))
-    stretched = {"dilation_rate": dilation} if choice else {"strides": strides}
-    if kind == "DepthwiseConv" or kind == "SeparableConv":
-        stretched = {"dilation_rate": dilation[0]} if choice else {"strides": strides[0]}
-    named = {"depth_multiplier": given["filters"]} if kind == "DepthwiseConv" else {"filters": given["filters"]}
-    return made(kernel_size=sizes, **named, **padding, **stretched, **data_format)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rank=st.integers(1, 3), first=st.booleans(), sizes=st.tuples(*[st.integers(5, 9)] * 3), made=LAYERS)
-def test_the_size_of_every_map_is_what_keras_says(
-    rank: int, first: bool, sizes: tuple[int, ...], made: list[dict[str, Any]], keras: Any
+@pytest.mark.parametrize("kind", ["LSTM", "Bidirectional", "Conv1D", "Reshape", "RepeatVector"])
+def test_a_layer_of_sequences_takes_flattened_maps_in_pytorchs_order(
+    kind: str, keras: Any, randomised: Any, saved: Any, images: Any, chain: Any
 ) -> None:
+    steps, ours, shape = timed(keras.layers, kind)
+    model = randomised(keras.Sequential([keras.layers.Input(shape), *steps]))
+    source, module = bridge.read(saved(model)), chain(*ours)
+    unfolded_too(module, source, bridge.load(module, source, strict=True))
+    x = images(2, *shape)
+    given = torch.from_numpy(x) if len(shape) == 2 else torch.from_numpy(x).movedim(-1, 2)
+    with torch.inference_mode():
+        found = module.eval()(given).numpy()
+    np.testing.assert_allclose(found, model(x, training=False).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def unfolded_too(module: nn.Module, source: Source, plan: bridge.Plan) -> None:
+    """Writes the weights of every layer that takes or gives rows once more, with its maps."""
+    maps = maps_of(source)
+    for copy in plan.copied.values():
+        layer, _, role = copy.source.rpartition("/")
+        if not copy.transform.maps and copy.transform.row is None:
+            transform = maps.unfolded(copy.transform, Options(), layer, role, copy.from_shape, copy.to_shape)
+            with torch.no_grad():
+                module.state_dict()[copy.target].copy_(transform.apply(source[copy.source]))
+
+
+def test_an_embedding_may_be_reshaped_to_a_map(keras: Any, randomised: Any, saved: Any, chain: Any) -> None:
     layers = keras.layers
-    inputs = layers.Input((2, *sizes[:rank]) if first else (*sizes[:rank], 2))
-    convolution = (layers.Conv1D, layers.Conv2D, layers.Conv3D)[rank - 1]
-    x = convolution(3, 1, data_format="channels_first" if first else "channels_last")(inputs)
-    for each in made:
-        layer = layer_of(layers, rank, first, each)
-        try:
-            x = x if layer is None else layer(x)
-        except (ValueError, RuntimeError):  # nothing would be left of the map
-            break
-    size = tuple(x.shape[1:])
-    kept = maps_of(described(keras.Model(inputs, layers.Dense(1, name="fc")(layers.Flatten()(x))))).inputs.get("fc")
-    moved = layers.Flatten(data_format="channels_first")(x)
-    turned = maps_of(described(keras.Model(inputs, layers.Dense(1, name="fc")(moved)))).inputs.get("fc")
-    flat, other = (turned, kept) if first else (kept, turned)
-    last = (*size[1:], size[0]) if first else size
-    if last[-1] != 1 and max(last[:-1]) > 1:
-        assert flat is not None
-        assert flat.shape == last
-    else:
-        assert flat is None
-    assert other is None or other.mixed  # as PyTorch has it, or in no order that it has
+    steps = [layers.Embedding(6, 24, name="label"), layers.Reshape((3, 2, 4)), layers.Conv2D(2, 2, name="a")]
+    model = randomised(keras.Sequential([layers.Input((1,)), *steps]))
+    module = chain(
+        ("label", nn.Embedding(6, 24)), ("", nn.Flatten()), ("", nn.Unflatten(1, (4, 3, 2))), ("a", nn.Conv2d(4, 2, 2))
+    )
+    source = bridge.read(saved(model))
+    unfolded_too(module, source, bridge.load(module, source, strict=True))
+    labels = np.array([[5], [0], [3]])
+    with torch.inference_mode():
+        found = module(torch.from_numpy(labels)).movedim(1, -1).numpy()
+    np.testing.assert_allclose(found, model(labels).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Shared(nn.Module):
+    """One encoder for two pictures, and one Dense layer for both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Module()
+        self.encoder.conv = nn.Conv2d(3, 5, 2)
+        self.fc = nn.Linear(60, 4)
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, given: list[torch.Tensor]) -> torch.Tensor:
+        rows = [self.fc(self.encoder.conv(x).flatten(1)) for x in given]
+        result: torch.Tensor = self.last(torch.cat(rows, 1))
+        return result
+
+
+def siamese(keras: Any, sizes: tuple[tuple[int, int], tuple[int, int]]) -> Any:
+    layers = keras.layers
+    encoder = keras.Sequential([layers.Input((None, None, 3)), layers.Conv2D(5, 2, name="conv")], name="encoder")
+    fc, inputs = layers.Dense(4, name="fc"), [layers.Input((*size, 3)) for size in sizes]
+    return keras.Model(
+        inputs, layers.Dense(2, name="last")(layers.Concatenate()([fc(layers.Flatten()(encoder(x))) for x in inputs]))
+    )
+
+
+def test_layers_that_are_shared_are_followed_call_by_call(keras: Any, same: Any, saved: Any) -> None:
+    same(siamese(keras, ((5, 4), (5, 4))), Shared())
+    with pytest.raises(bridge.BridgeError, match=r"fc takes 60 flattened values"):
+        bridge.load(Shared(), saved(siamese(keras, ((5, 4), (4, 5)))))

@@ -67,47 +67,218 @@ class Separable(nn.Module):
 
 CASES = [
     Case("Conv1D", lambda k: k.Conv1D(5, 3), lambda: nn.Conv1d(4, 5, 3), (9, 4)),
-    Case("Conv1D", lambda k: k.Conv1D(6, 3, groups=2, dilation_rate=2, use_bias=False), lambda: nn.Conv1d(4, 6, 3, groups=2, dilation=2, bias=False), (9, 4)),
+    Case(
+        "Conv1D",
+        lambda k: k.Conv1D(6, 3, groups=2, dilation_rate=2, use_bias=False),
+        lambda: nn.Conv1d(4, 6, 3, groups=2, dilation=2, bias=False),
+        (9, 4),
+    ),
     Case("Conv2D", lambda k: k.Conv2D(5, (3, 2)), lambda: nn.Conv2d(4, 5, (3, 2)), (7, 6, 4)),
     Case("Conv2D", lambda k: k.Conv2D(8, 3, groups=4), lambda: nn.Conv2d(4, 8, 3, groups=4), (7, 6, 4)),
-    Case("Conv3D", lambda k: k.Conv3D(5, (2, 3, 4), strides=2), lambda: nn.Conv3d(3, 5, (2, 3, 4), stride=2), (6, 7, 8, 3)),
-    Case("Conv1DTranspose", lambda k: k.Conv1DTranspose(5, 3, strides=2), lambda: nn.ConvTranspose1d(4, 5, 3, stride=2), (6, 4)),
-    Case("Conv2DTranspose", lambda k: k.Conv2DTranspose(5, (3, 2), strides=2), lambda: nn.ConvTranspose2d(4, 5, (3, 2), stride=2), (5, 6, 4)),
-    Case("Conv3DTranspose", lambda k: k.Conv3DTranspose(2, (2, 3, 2)), lambda: nn.ConvTranspose3d(3, 2, (2, 3, 2)), (3, 4, 5, 3)),
-    Case("DepthwiseConv2D", lambda k: k.DepthwiseConv2D((3, 2), depth_multiplier=2), lambda: nn.Conv2d(4, 8, (3, 2), groups=4), (7, 6, 4)),
-    Case("DepthwiseConv2D", lambda k: k.DepthwiseConv2D(3, use_bias=False), lambda: nn.Conv2d(4, 4, 3, groups=4, bias=False), (7, 6, 4)),
-    Case("DepthwiseConv1D", lambda k: k.DepthwiseConv1D(3, depth_multiplier=3), lambda: nn.Conv1d(4, 12, 3, groups=4), (7, 4)),
-    Case("SeparableConv2D", lambda k: k.SeparableConv2D(5, (3, 2), depth_multiplier=2), lambda: Separable(nn.Conv2d(4, 8, (3, 2), groups=4, bias=False), nn.Conv2d(8, 5, 1)), (7, 6, 4)),
-    Case("SeparableConv2D", lambda k: k.SeparableConv2D(5, 3), lambda: Separable(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 5, 1)), (7, 6, 4), converts=False),
-    Case("SeparableConv1D", lambda k: k.SeparableConv1D(5, 3), lambda: Separable(nn.Conv1d(4, 4, 3, groups=4, bias=False), nn.Conv1d(4, 5, 1)), (7, 4)),
+    Case(
+        "Conv3D",
+        lambda k: k.Conv3D(5, (2, 3, 4), strides=2),
+        lambda: nn.Conv3d(3, 5, (2, 3, 4), stride=2),
+        (6, 7, 8, 3),
+    ),
+    Case(
+        "Conv1DTranspose",
+        lambda k: k.Conv1DTranspose(5, 3, strides=2),
+        lambda: nn.ConvTranspose1d(4, 5, 3, stride=2),
+        (6, 4),
+    ),
+    Case(
+        "Conv2DTranspose",
+        lambda k: k.Conv2DTranspose(5, (3, 2), strides=2),
+        lambda: nn.ConvTranspose2d(4, 5, (3, 2), stride=2),
+        (5, 6, 4),
+    ),
+    Case(
+        "Conv3DTranspose",
+        lambda k: k.Conv3DTranspose(2, (2, 3, 2)),
+        lambda: nn.ConvTranspose3d(3, 2, (2, 3, 2)),
+        (3, 4, 5, 3),
+    ),
+    Case(
+        "DepthwiseConv2D",
+        lambda k: k.DepthwiseConv2D((3, 2), depth_multiplier=2),
+        lambda: nn.Conv2d(4, 8, (3, 2), groups=4),
+        (7, 6, 4),
+    ),
+    Case(
+        "DepthwiseConv2D",
+        lambda k: k.DepthwiseConv2D(3, use_bias=False),
+        lambda: nn.Conv2d(4, 4, 3, groups=4, bias=False),
+        (7, 6, 4),
+    ),
+    Case(
+        "DepthwiseConv1D",
+        lambda k: k.DepthwiseConv1D(3, depth_multiplier=3),
+        lambda: nn.Conv1d(4, 12, 3, groups=4),
+        (7, 4),
+    ),
+    Case(
+        "SeparableConv2D",
+        lambda k: k.SeparableConv2D(5, (3, 2), depth_multiplier=2),
+        lambda: Separable(nn.Conv2d(4, 8, (3, 2), groups=4, bias=False), nn.Conv2d(8, 5, 1)),
+        (7, 6, 4),
+    ),
+    Case(
+        "SeparableConv2D",
+        lambda k: k.SeparableConv2D(5, 3),
+        lambda: Separable(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 5, 1)),
+        (7, 6, 4),
+        converts=False,
+    ),
+    Case(
+        "SeparableConv1D",
+        lambda k: k.SeparableConv1D(5, 3),
+        lambda: Separable(nn.Conv1d(4, 4, 3, groups=4, bias=False), nn.Conv1d(4, 5, 1)),
+        (7, 4),
+    ),
     Case("Dense", lambda k: k.Dense(5), lambda: nn.Linear(4, 5), (4,)),
     Case("Dense", lambda k: k.Dense(5), lambda: nn.Conv2d(4, 5, 1), (3, 2, 4), converts=False),
-    Case("Dense", lambda k: k.Dense(5, use_bias=False), lambda: nn.Linear(4, 5), (6, 4), channels_first=False, converts=False),
+    Case(
+        "Dense",
+        lambda k: k.Dense(5, use_bias=False),
+        lambda: nn.Linear(4, 5),
+        (6, 4),
+        channels_first=False,
+        converts=False,
+    ),
     Case("BatchNormalization", lambda k: k.BatchNormalization(), lambda: nn.BatchNorm2d(4, eps=1e-3), (5, 6, 4)),
-    Case("BatchNormalization", lambda k: k.BatchNormalization(scale=False), lambda: nn.BatchNorm1d(4, eps=1e-3), (5, 4)),
-    Case("BatchNormalization", lambda k: k.BatchNormalization(center=False, scale=False), lambda: nn.BatchNorm3d(3, eps=1e-3), (2, 3, 4, 3)),
-    Case("LayerNormalization", lambda k: k.LayerNormalization(), lambda: nn.LayerNorm(4, eps=1e-3), (6, 4), channels_first=False),
-    Case("LayerNormalization", lambda k: k.LayerNormalization(axis=(1, 2, 3)), lambda: nn.LayerNorm((4, 5, 3), eps=1e-3), (5, 3, 4)),
-    Case("LayerNormalization", lambda k: k.LayerNormalization(center=False), lambda: nn.LayerNorm(4, eps=1e-3), (6, 4), channels_first=False),
-    Case("GroupNormalization", lambda k: k.GroupNormalization(groups=2), lambda: nn.GroupNorm(2, 6, eps=1e-3), (5, 4, 6)),
+    Case(
+        "BatchNormalization", lambda k: k.BatchNormalization(scale=False), lambda: nn.BatchNorm1d(4, eps=1e-3), (5, 4)
+    ),
+    Case(
+        "BatchNormalization",
+        lambda k: k.BatchNormalization(center=False, scale=False),
+        lambda: nn.BatchNorm3d(3, eps=1e-3),
+        (2, 3, 4, 3),
+    ),
+    Case(
+        "LayerNormalization",
+        lambda k: k.LayerNormalization(),
+        lambda: nn.LayerNorm(4, eps=1e-3),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "LayerNormalization",
+        lambda k: k.LayerNormalization(axis=(1, 2, 3)),
+        lambda: nn.LayerNorm((4, 5, 3), eps=1e-3),
+        (5, 3, 4),
+    ),
+    Case(
+        "LayerNormalization",
+        lambda k: k.LayerNormalization(center=False),
+        lambda: nn.LayerNorm(4, eps=1e-3),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "GroupNormalization", lambda k: k.GroupNormalization(groups=2), lambda: nn.GroupNorm(2, 6, eps=1e-3), (5, 4, 6)
+    ),
     Case("PReLU", lambda k: k.PReLU(shared_axes=[1, 2]), lambda: nn.PReLU(4), (5, 6, 4)),
     Case("PReLU", lambda k: k.PReLU(), lambda: rnn.PReLU((4, 5, 6)), (5, 6, 4)),
     Case("PReLU", lambda k: k.PReLU(), lambda: nn.PReLU(4), (4,)),
     Case("PReLU", lambda k: k.PReLU(shared_axes=[1]), lambda: nn.PReLU(4), (5, 4)),
-    Case("Embedding", lambda k: k.Embedding(11, 5), lambda: nn.Embedding(11, 5), (6,), channels_first=False, integers=11),
-    Case("SimpleRNN", lambda k: k.SimpleRNN(5, return_sequences=True), lambda: nn.RNN(4, 5, batch_first=True), (6, 4), channels_first=False),
-    Case("SimpleRNN", lambda k: k.SimpleRNN(5, activation="relu", return_sequences=True), lambda: nn.RNN(4, 5, batch_first=True, nonlinearity="relu"), (6, 4), channels_first=False),
-    Case("LSTM", lambda k: k.LSTM(5, return_sequences=True), lambda: nn.LSTM(4, 5, batch_first=True), (6, 4), channels_first=False),
-    Case("LSTM", lambda k: k.LSTM(5, return_sequences=True, use_bias=False), lambda: nn.LSTM(4, 5, batch_first=True), (6, 4), channels_first=False, converts=False),
-    Case("LSTM", lambda k: k.LSTM(5, return_sequences=True, recurrent_activation="hard_sigmoid"), lambda: rnn.LSTM(4, 5, recurrent_activation="hard_sigmoid_3"), (6, 4), channels_first=False),
-    Case("GRU", lambda k: k.GRU(5, return_sequences=True), lambda: nn.GRU(4, 5, batch_first=True), (6, 4), channels_first=False),
-    Case("GRU", lambda k: k.GRU(5, return_sequences=True, reset_after=False), lambda: rnn.GRU(4, 5, recurrent_activation="sigmoid"), (6, 4), channels_first=False),
-    Case("GRU", lambda k: k.GRU(5, return_sequences=True, use_bias=False), lambda: nn.GRU(4, 5, batch_first=True), (6, 4), channels_first=False, converts=False),
-    Case("GRU", lambda k: k.GRU(5, return_sequences=True, reset_after=True, recurrent_activation="hard_sigmoid"), lambda: rnn.GRU(4, 5, reset_after=True, recurrent_activation="hard_sigmoid_3"), (6, 4), channels_first=False),
-    Case("Bidirectional", lambda k: k.Bidirectional(k.LSTM(5, return_sequences=True)), lambda: nn.LSTM(4, 5, batch_first=True, bidirectional=True), (6, 4), channels_first=False),
-    Case("Bidirectional", lambda k: k.Bidirectional(k.GRU(5, return_sequences=True)), lambda: nn.GRU(4, 5, batch_first=True, bidirectional=True), (6, 4), channels_first=False),
-    Case("TimeDistributed", lambda k: k.TimeDistributed(k.Dense(5)), lambda: Folded(nn.Linear(4, 5)), (6, 4), channels_first=False),
-    Case("TimeDistributed", lambda k: k.TimeDistributed(k.Conv2D(5, 3)), lambda: Folded(nn.Conv2d(4, 5, 3)), (3, 6, 7, 4), channels_first=False),
+    Case(
+        "Embedding", lambda k: k.Embedding(11, 5), lambda: nn.Embedding(11, 5), (6,), channels_first=False, integers=11
+    ),
+    Case(
+        "SimpleRNN",
+        lambda k: k.SimpleRNN(5, return_sequences=True),
+        lambda: nn.RNN(4, 5, batch_first=True),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "SimpleRNN",
+        lambda k: k.SimpleRNN(5, activation="relu", return_sequences=True),
+        lambda: nn.RNN(4, 5, batch_first=True, nonlinearity="relu"),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "LSTM",
+        lambda k: k.LSTM(5, return_sequences=True),
+        lambda: nn.LSTM(4, 5, batch_first=True),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "LSTM",
+        lambda k: k.LSTM(5, return_sequences=True, use_bias=False),
+        lambda: nn.LSTM(4, 5, batch_first=True),
+        (6, 4),
+        channels_first=False,
+        converts=False,
+    ),
+    Case(
+        "LSTM",
+        lambda k: k.LSTM(5, return_sequences=True, recurrent_activation="hard_sigmoid"),
+        lambda: rnn.LSTM(4, 5, recurrent_activation="hard_sigmoid_3"),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "GRU",
+        lambda k: k.GRU(5, return_sequences=True),
+        lambda: nn.GRU(4, 5, batch_first=True),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "GRU",
+        lambda k: k.GRU(5, return_sequences=True, reset_after=False),
+        lambda: rnn.GRU(4, 5, recurrent_activation="sigmoid"),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "GRU",
+        lambda k: k.GRU(5, return_sequences=True, use_bias=False),
+        lambda: nn.GRU(4, 5, batch_first=True),
+        (6, 4),
+        channels_first=False,
+        converts=False,
+    ),
+    Case(
+        "GRU",
+        lambda k: k.GRU(5, return_sequences=True, reset_after=True, recurrent_activation="hard_sigmoid"),
+        lambda: rnn.GRU(4, 5, reset_after=True, recurrent_activation="hard_sigmoid_3"),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "Bidirectional",
+        lambda k: k.Bidirectional(k.LSTM(5, return_sequences=True)),
+        lambda: nn.LSTM(4, 5, batch_first=True, bidirectional=True),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "Bidirectional",
+        lambda k: k.Bidirectional(k.GRU(5, return_sequences=True)),
+        lambda: nn.GRU(4, 5, batch_first=True, bidirectional=True),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "TimeDistributed",
+        lambda k: k.TimeDistributed(k.Dense(5)),
+        lambda: Folded(nn.Linear(4, 5)),
+        (6, 4),
+        channels_first=False,
+    ),
+    Case(
+        "TimeDistributed",
+        lambda k: k.TimeDistributed(k.Conv2D(5, 3)),
+        lambda: Folded(nn.Conv2d(4, 5, 3)),
+        (3, 6, 7, 4),
+        channels_first=False,
+    ),
 ]
 
 
@@ -133,7 +304,11 @@ def build(case: Case, keras: Any, randomised: Any) -> Any:
 
 def assert_computes_the_same(case: Case, model: Any, module: nn.Module) -> None:
     numbers = np.random.default_rng(3)
-    x = numbers.integers(0, case.integers, (2, *case.given)) if case.integers else numbers.standard_normal((2, *case.given))
+    x = (
+        numbers.integers(0, case.integers, (2, *case.given))
+        if case.integers
+        else numbers.standard_normal((2, *case.given))
+    )
     x = x.astype(np.int32 if case.integers else np.float32)
     expected = model(x, training=False).detach().numpy()
     given = torch.from_numpy(x)
@@ -214,7 +389,9 @@ def test_a_module_alone_becomes_a_file_that_keras_loads(
     case: Case, keras: Any, randomised: Any, saved: Any, tmp_path: Path
 ) -> None:
     model = build(case, keras, randomised)
-    if any(flag in str(model.layers[1].get_config()) for flag in ("'scale': False", "'center': False", "'use_bias': False")):
+    if any(
+        flag in str(model.layers[1].get_config()) for flag in ("'scale': False", "'center': False", "'use_bias': False")
+    ):
         pytest.skip("the module has weights that this layer does without")
     module = Holder(case.module())
     bridge.load(module, saved(model))

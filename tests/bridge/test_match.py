@@ -228,9 +228,14 @@ def test_a_shape_that_does_not_fit_names_both_sides_and_the_file(file: Path, cha
 
 
 def test_nothing_is_reshaped_to_fit(written: Write, numbers: Draw, chain: Any) -> None:
-    """A kernel the other way round or with as many numbers would fit by force; a 1 x 1 convolution computes the same."""
+    """A kernel the other way round or with as many numbers would fit by force; a 1 x 1 convolution just fits."""
     source = bridge.read(written({"fc": {"kernel": numbers(6, 2)}}))
-    assert bridge.match(source, chain(("fc", nn.Conv2d(6, 2, 1, bias=False)))).copied["fc/kernel"].to_shape == (2, 6, 1, 1)
+    assert bridge.match(source, chain(("fc", nn.Conv2d(6, 2, 1, bias=False)))).copied["fc/kernel"].to_shape == (
+        2,
+        6,
+        1,
+        1,
+    )
     for layer in (nn.Linear(2, 6), nn.Conv2d(3, 2, (1, 2)), nn.Linear(12, 1)):
         with pytest.raises(bridge.BridgeError, match=r"fc/kernel is \(6, 2\)"):
             bridge.match(source, chain(("fc", layer)))

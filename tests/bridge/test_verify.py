@@ -181,6 +181,27 @@ def test_an_epsilon_that_the_file_does_not_say_can_be_said(keras: Any, network: 
     assert verify(module, path, epsilon=1.001e-5).ok
 
 
+class InFloat32(nn.Conv2d):
+    """Computes in float32, whatever it is given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(x.float(), self.weight.float(), self.bias.float()).to(x.dtype)
+
+
+def test_what_float32_cannot_tell_is_the_same_and_is_told(keras: Any, network: Any) -> None:
+    norm = keras.layers.BatchNormalization(epsilon=1.005e-5)
+    report = verify(
+        *network(
+            (9, 8, 4),
+            ("conv", keras.layers.Conv2D(4, 3), InFloat32(4, 4, 3)),
+            ("norm", norm, nn.BatchNorm2d(4, eps=1e-5)),
+        )
+    )
+    assert report.ok
+    assert all(proof.reason.startswith("but no closer than float32: the ") for proof in report.layers)
+    assert report.layers[1].reason.endswith("the module has eps=1e-05, Keras epsilon=1.005e-05")
+
+
 @pytest.mark.parametrize("weights_only", [True, False])
 def test_every_kind_of_convolution_is_proved(keras: Any, network: Any, weights_only: bool) -> None:
     layers = keras.layers

@@ -159,6 +159,23 @@ def test_code_in_a_file_is_not_run(keras: Any, saved: Any, chain: Any, randomise
         verify(module, path, keras=True)
 
 
+@pytest.mark.parametrize(
+    ("planted", "said"),
+    [
+        ({"module": "os", "class_name": "system", "config": "true"}, "it names os.system"),
+        ({"module": "keras.utils", "class_name": "get_file"}, "it names keras.utils.get_file"),
+        ({"module": "builtins", "class_name": "function", "config": "a.b"}, "it holds a function"),
+    ],
+)
+def test_names_of_code_in_a_configuration_are_refused(classifier: Any, planted: dict[str, str], said: str) -> None:
+    _, module, path = classifier
+    source = bridge.read(path)
+    config = json.loads(json.dumps(source.architecture))
+    config["config"]["layers"][-1]["config"]["activation"] = planted
+    with pytest.raises(BridgeError, match=said):
+        verify(module, replace(source, architecture=config), keras=True)
+
+
 def test_a_file_without_a_model_cannot_be_run(keras: Any, saved: Any, chain: Any, randomised: Any) -> None:
     path = saved(randomised(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="fc")])), weights_only=True)
     module = chain(("fc", nn.Linear(3, 2)))

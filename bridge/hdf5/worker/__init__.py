@@ -14,7 +14,7 @@ def answer(descriptor: int, request: dict[str, Any], into: Any = None) -> tuple[
     content = Content(descriptor, request["start"], request["size"])
     try:
         if "names" not in request:
-            return describe(content, content.size, request["largest"]), None
+            return describe(content, content.size), None
         fetch(content, request["names"], request["described"], into)
     except Unusable as error:
         return None, str(error)

@@ -19,6 +19,7 @@ from .chunks import refusal_of_chunks
 from .content import Content, Unusable, opened
 
 DEEPEST = 64
+LARGEST = 1 << 48  # bytes; NumPy has no empty arrays, either, of more
 MOST = {
     "names": 100_000,
     "attributes": 100_000,
@@ -45,24 +46,14 @@ class Walk:
             raise Unusable(f"holds more than {MOST[what]} {what}, which no weights file does. Get the file again.")
 
 
-def describe(content: Content | io.BytesIO, size: int, largest: int) -> Described:
+def describe(content: Content | io.BytesIO, size: int) -> Described:
     """The tree of the HDF5 file in these `size` bytes, names and places only.
 
-    Refused: a file that HDF5 finds damaged, that holds a group inside itself, more than any weights
-    file does, or data sets of more than `largest` bytes together.
+    Refused: a file that HDF5 finds damaged, that holds a group inside itself, or more than any weights file does.
     """
     with opened(content) as file:
-        walk = Walk(size)
         root = h5g.open(file.id, b"/")
-        tree = _group(walk, root, (h5o.get_info(root).addr,))
-    usable = [each for each in walk.datasets.values() if not isinstance(each, str)]
-    together = sum(nbytes(shape, dtype) for shape, dtype, *_ in usable)
-    if together > largest:
-        raise Unusable(
-            f"declares {together} bytes of weights, more than the limit of {largest}. "
-            "Get the file from its author, or read it with a larger limit: read(path, largest=...)."
-        )
-    return tree
+        return _group(Walk(size), root, (h5o.get_info(root).addr,))
 
 
 def nbytes(shape: Sequence[int], dtype: str) -> int:
@@ -74,15 +65,22 @@ def members(walk: Walk, group: h5g.GroupID) -> list[tuple[bytes, int, int]]:
     """The name, the kind of link and the address of all that a group holds, by name."""
     found: list[tuple[bytes, int, int]] = []
 
-    def add(name: bytes, info: h5l.LinkInfo) -> None:
-        walk.count("names")
-        walk.count("bytes in names and attributes", len(name))
-        if b"/" in name or name in (b"", b".", b".."):  # opening it would lead elsewhere
-            raise Unusable(f"is damaged (it holds the name {_text(name)!r}). Get the file again.")
+    def add(name: bytes, info: h5l.LinkInfo) -> bool | None:
         found.append((name, info.type, info.u))
+        return _stop(len(found), "names")
 
     group.links.iterate(add, idx_type=h5py.h5.INDEX_NAME, order=h5py.h5.ITER_INC, info=True)
+    walk.count("names", len(found))
+    walk.count("bytes in names and attributes", sum(len(name) for name, *_ in found))
+    for name, *_ in found:
+        if b"/" in name or name in (b"", b".", b".."):  # opening it would lead elsewhere
+            raise Unusable(f"is damaged (it holds the name {_text(name)!r}). Get the file again.")
     return found
+
+
+def _stop(count: int, what: str) -> bool | None:
+    """What h5py's iterations take for "stop" and for "go on"; an exception from inside them is lost."""
+    return True if count > MOST[what] else None
 
 
 def _group(walk: Walk, group: h5g.GroupID, above: tuple[int, ...]) -> Described:
@@ -123,6 +121,8 @@ def dataset(walk: Walk, found: h5d.DatasetID, address: int) -> Described | str:
         return f"holds {'nothing' if dtype else kinds.name(kind)}, not numbers"
     shape = list(space.shape)
     size, stored = nbytes(shape, dtype), found.get_storage_size()
+    if nbytes([length or 1 for length in shape], dtype) > LARGEST:
+        return f"declares {tuple(shape)} numbers, more than any file holds"
     offset = found.get_offset() if layout == h5d.CONTIGUOUS else None
     if size and not stored:
         return f"declares {tuple(shape)} numbers and stores none"
@@ -142,12 +142,13 @@ def _attributes(walk: Walk, owner: h5g.GroupID | h5d.DatasetID) -> dict[str, Any
         return {}
     names: list[bytes] = []
 
-    def add(name: bytes, *_: object) -> None:
-        walk.count("attributes")
-        walk.count("bytes in names and attributes", len(name))
+    def add(name: bytes, *_: object) -> bool | None:
         names.append(name)
+        return _stop(len(names), "attributes")
 
     h5a.iterate(owner, add)
+    walk.count("attributes", len(names))
+    walk.count("bytes in names and attributes", sum(map(len, names)))
     return {_text(name): _value(walk, h5a.open(owner, name), name) for name in names}
 
 

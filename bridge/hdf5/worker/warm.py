@@ -24,4 +24,4 @@ _SMALL = _small()
 
 def warm_up() -> None:
     """Describe a small file."""
-    describe(io.BytesIO(_SMALL), len(_SMALL), len(_SMALL))
+    describe(io.BytesIO(_SMALL), len(_SMALL))

@@ -1,0 +1,659 @@
+"""An HDF5 file becomes a tree of plain values, its numbers come out bit for bit, and the process that reads it is tidy."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from bridge import BridgeError
+from bridge.hdf5 import Dataset, File, Group, isolation, listed, open_file, process
+
+ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = ("<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "i1", "u1", "<i2", ">i4", "<i8", ">u2", "<u4", ">u8")
+PACKED: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "chunks": {"chunks": (2, 3)},
+    "gzip": {"chunks": (2, 3), "compression": "gzip"},
+    "shuffled gzip": {"chunks": (4, 2), "compression": "gzip", "shuffle": True},
+    "gzip with checksums": {"chunks": (2, 3), "compression": "gzip", "fletcher32": True, "shuffle": True},
+    "lzf": {"chunks": (2, 3), "compression": "lzf"},
+    "checksums": {"chunks": (2, 3), "fletcher32": True},
+    "larger chunks": {"chunks": (16, 16), "maxshape": (None, None), "compression": "gzip"},
+}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Path]:
+    """A file that a function filled."""
+
+    def make(fill: Callable[[h5py.File], object], name: str = "made.h5", **options: Any) -> Path:
+        with h5py.File(tmp_path / name, "w", **options) as file:
+            fill(file)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(params=[True, False], ids=["isolated", "here"])
+def isolated(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def held(file: File, name: str) -> np.ndarray:
+    dataset = file.child(file.root, name)
+    assert isinstance(dataset, Dataset)
+    return file.array(dataset)
+
+
+def drawn(dtype: str, shape: tuple[int, ...] = (7, 5)) -> np.ndarray:
+    numbers = np.random.default_rng(3)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return numbers.standard_normal(shape).astype(kind)
+    return numbers.integers(0, 256, (*shape, kind.itemsize), np.uint8).view(kind)[..., 0].copy()
+
+
+def test_a_file_is_a_tree_of_plain_values(made: Any, isolated: bool) -> None:
+    def fill(file: h5py.File) -> None:
+        file.attrs["text"], file.attrs["bytes"] = "späße", np.bytes_("fixed")
+        file.attrs["names"], file.attrs["other names"] = ["a", "bc"], [b"a", b"bc"]
+        file.attrs["whole"], file.attrs["real"], file.attrs["reals"] = 3, 0.5, [1.0, 2.5]
+        file.attrs["no names"] = []
+        file.attrs["table"], file.attrs["empty"] = np.zeros((2, 2)), h5py.Empty("f4")
+        file.attrs["truth"], file.attrs["complex"] = True, 1j
+        file["outer/inner/kernel"] = np.zeros((2, 3), ">f4")
+        file["outer/inner/kernel"].attrs["dtype"] = "float32"
+        file["scalar"] = np.float64(2)
+
+    root = open_file(made(fill), isolated=isolated).root
+    assert dict(root.attributes) == {
+        **{"text": "späße", "bytes": "fixed", "names": ["a", "bc"], "other names": ["a", "bc"]},
+        **{"whole": 3, "real": 0.5, "reals": [1.0, 2.5], "no names": []},
+        **{"table": None, "empty": None, "truth": None, "complex": None},
+    }
+    assert {type(root.attributes[name]) for name in ("whole", "real")} == {int, float}
+    kernel = root.groups["outer"].groups["inner"].datasets["kernel"]
+    assert (kernel.path, kernel.shape, kernel.dtype) == ("/outer/inner/kernel", (2, 3), ">f4")
+    assert kernel.attributes == {"dtype": "float32"}
+    assert root.datasets["scalar"].shape == ()
+    assert root.refused == {}
+
+
+def test_both_ways_of_reading_see_the_same(made: Any) -> None:
+    for options in ({}, {"libver": "latest"}, {"userblock_size": 1024}):
+        path = made(lambda file: [file.create_dataset(f"{n}/{n}", data=drawn("<f4")) for n in "abc"], **options)
+        assert open_file(path).root == open_file(path, isolated=False).root
+
+
+def test_tied_weights_have_every_name_and_one_address(made: Any, isolated: bool) -> None:
+    def fill(file: h5py.File) -> None:
+        file["a/kernel"] = drawn("<f4")
+        file["b/tied"] = file["a/kernel"]
+        file["c"] = file["a"]
+        file["d"] = drawn("<f4")
+
+    file = open_file(made(fill), isolated=isolated)
+    found = [file.child(file.root, name) for name in ("a/kernel", "b/tied", "c/kernel", "d")]
+    addresses = [each.address for each in found if isinstance(each, Dataset)]
+    assert len(addresses) == 4
+    assert len(set(addresses[:3])) == 1
+    assert addresses[3] != addresses[0]
+    np.testing.assert_array_equal(held(file, "b/tied"), drawn("<f4"))
+
+
+@pytest.mark.parametrize("options", PACKED.values(), ids=PACKED.keys())
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_numbers_of_every_kind_are_the_same_bits_however_they_are_packed(
+    options: dict[str, Any], libver: str, made: Any, isolated: bool
+) -> None:
+    def fill(file: h5py.File) -> None:
+        for dtype in NUMBERS:
+            file.create_dataset(dtype, data=drawn(dtype), **options)
+
+    file = open_file(made(fill, libver=libver), isolated=isolated)
+    for dtype in NUMBERS if isolated and not options else NUMBERS[::3]:
+        array = held(file, dtype)
+        assert array.dtype == np.dtype(dtype).newbyteorder("=")
+        assert array.dtype.isnative
+        assert array.flags.writeable
+        assert array.tobytes() == drawn(dtype).astype(array.dtype).tobytes()
+
+
+def test_bfloat16_is_widened_exactly_in_both_of_its_spellings(made: Any, isolated: bool) -> None:
+    bits = drawn("<u2")
+    own = h5py.h5t.IEEE_F32LE.copy()
+    own.set_fields(15, 7, 8, 0, 7)
+    own.set_precision(16)
+    own.set_size(2)
+
+    def fill(file: h5py.File) -> None:
+        file["opaque"] = bits.view("V2")
+        file.create_dataset("packed", data=bits.view("V2"), compression="gzip")
+        space = h5py.h5s.create_simple(bits.shape)
+        h5py.h5d.create(file.id, b"float", own, space).write(h5py.h5s.ALL, h5py.h5s.ALL, bits, mtype=own)
+
+    file = open_file(made(fill), isolated=isolated)
+    for name in ("opaque", "packed", "float"):
+        dataset = file.root.datasets[name]
+        assert (dataset.dtype, file.stored(dataset).dtype) == ("bfloat16", "bfloat16")
+        assert held(file, name).tobytes() == (bits.astype(np.uint32) << 16).tobytes()
+
+
+def test_floats_of_unusual_widths_are_refused_and_not_misread(made: Any, isolated: bool) -> None:
+    own = h5py.h5t.IEEE_F32LE.copy()
+    own.set_fields(31, 22, 9, 0, 22)
+
+    def fill(file: h5py.File) -> None:
+        h5py.h5d.create(file.id, b"odd", own, h5py.h5s.create_simple((3,))).write(
+            h5py.h5s.ALL, h5py.h5s.ALL, np.zeros(3, "f8")
+        )
+        whole = h5py.h5t.STD_I32LE.copy()
+        whole.set_precision(20)
+        h5py.h5d.create(file.id, b"narrow", whole, h5py.h5s.create_simple((3,))).write(
+            h5py.h5s.ALL, h5py.h5s.ALL, np.zeros(3, "i4")
+        )
+
+    refused = open_file(made(fill), isolated=isolated).root.refused
+    assert refused == dict.fromkeys(("odd", "narrow"), "holds numbers of 4 bytes that PyTorch does not have, not numbers")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,)])
+def test_arrays_of_few_numbers_have_their_shape(shape: tuple[int, ...], made: Any, isolated: bool) -> None:
+    def fill(file: h5py.File) -> None:
+        file["plain"] = np.ones(shape, "f4")
+        if shape and 0 not in shape:
+            file.create_dataset("packed", data=np.ones(shape, "f4"), compression="gzip")
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_layout(h5py.h5d.COMPACT)
+        compact = h5py.h5d.create(file.id, b"compact", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple(shape), plan)
+        if 0 not in shape:
+            compact.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ones(shape, "f4"))
+
+    file = open_file(made(fill), isolated=isolated)
+    for name in file.root.datasets:
+        np.testing.assert_array_equal(held(file, name), np.ones(shape, "f4"), strict=True)
+
+
+@pytest.mark.parametrize("start", [0, 1, 37, 512, 4099])
+def test_a_file_inside_another_is_read_where_it_lies(start: int, made: Any, isolated: bool, tmp_path: Path) -> None:
+    def fill(file: h5py.File) -> None:
+        file["a/plain"] = drawn("<f4")
+        file.create_dataset("packed", data=drawn("<f8"), compression="gzip")
+
+    content = made(fill).read_bytes()
+    outer = tmp_path / "outer.zip"
+    outer.write_bytes(bytes(start) + content + b"what follows")
+    file = open_file(outer, isolated=isolated, start=start, length=len(content))
+    np.testing.assert_array_equal(held(file, "a/plain"), drawn("<f4"))
+    np.testing.assert_array_equal(held(file, "packed"), drawn("<f8"))
+    for wrong in ({"start": start, "length": len(content) + 100}, {"start": -1}, {"start": 10**6}):
+        with pytest.raises(BridgeError, match=r"outer\.zip breaks off"):
+            open_file(outer, isolated=isolated, **wrong)
+
+
+def test_a_user_block_in_front_does_not_matter(made: Any, isolated: bool) -> None:
+    path = made(lambda file: file.create_dataset("g/x", data=drawn("<f4")), userblock_size=512)
+    with path.open("r+b") as raw:
+        raw.write(b"somebody's own words")
+    np.testing.assert_array_equal(held(open_file(path, isolated=isolated), "g/x"), drawn("<f4"))
+
+
+def test_a_temporary_file_stands_for_what_was_unpacked(made: Any, isolated: bool) -> None:
+    content = made(lambda file: file.create_dataset("x", data=drawn("<f4"))).read_bytes()
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (reading closes it)
+    unpacked.write(content)
+    unpacked.flush()
+    file = open_file("somewhere.keras", isolated=isolated, unpacked=unpacked)
+    assert unpacked.closed
+    np.testing.assert_array_equal(held(file, "x"), drawn("<f4"))
+
+
+def test_what_is_read_may_be_written_to_and_the_file_stays(made: Any, isolated: bool) -> None:
+    def fill(file: h5py.File) -> None:
+        file["plain"] = drawn("<f4")
+        file.create_dataset("packed", data=drawn("<f4"), compression="gzip")
+
+    path = made(fill)
+    before = path.read_bytes()
+    file = open_file(path, isolated=isolated)
+    for name in ("plain", "packed"):
+        array = held(file, name)
+        array += 1
+        np.testing.assert_array_equal(array, drawn("<f4") + 1)
+    assert path.read_bytes() == before
+
+
+def test_arrays_outlive_the_file_they_came_from(made: Any, isolated: bool) -> None:
+    def fill(file: h5py.File) -> None:
+        file["plain"] = drawn("<f4")
+        file.create_dataset("packed", data=drawn("<f4"), compression="gzip")
+
+    path = made(fill)
+    arrays = [held(open_file(path, isolated=isolated), name) for name in ("plain", "packed")]
+    path.unlink()
+    for array in arrays:
+        np.testing.assert_array_equal(array, drawn("<f4"))
+
+
+def test_open_files_are_closed_with_what_refers_to_them(made: Any) -> None:
+    path = made(lambda file: file.create_dataset("x", data=drawn("<f4")))
+    held(open_file(path), "x")
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    for _ in range(20):
+        held(open_file(path), "x")
+    assert not before or len(os.listdir("/proc/self/fd")) <= before
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut off": (lambda path: os.truncate(path, path.stat().st_size - 100), "changed meanwhile"),
+    "emptied": (lambda path: os.truncate(path, 0), "changed meanwhile"),
+    "another in its place": (lambda path: overwrite(path, np.zeros((6, 6), "<f4")), "changed meanwhile"),
+    "nothing in its place": (lambda path: overwrite(path, None), "changed meanwhile"),
+}
+
+
+def overwrite(path: Path, array: np.ndarray | None) -> None:
+    """Another file in the same bytes on the disk, not a new one of that name."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        if array is not None:
+            file["plain"] = array
+            file.create_dataset("packed", data=array, compression="gzip")
+    with path.open("r+b") as raw:
+        raw.write(content.getvalue())
+        raw.truncate()
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("name", ["plain", "packed"])
+def test_a_file_that_changes_under_the_reader_is_one_clear_line(
+    name: str, change: Callable[[Path], object], message: str, made: Any, isolated: bool
+) -> None:
+    def fill(file: h5py.File) -> None:
+        file["plain"] = drawn("<f4")
+        file.create_dataset("packed", data=drawn("<f4"), compression="gzip")
+
+    path = made(fill)
+    file = open_file(path, isolated=isolated)
+    change(path)
+    with pytest.raises(BridgeError, match=message) as caught:
+        held(file, name)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["plain", "packed"])
+def test_new_numbers_in_the_same_places_are_read_as_they_are_now(name: str, made: Any, isolated: bool) -> None:
+    def fill(file: h5py.File) -> None:
+        file["plain"] = drawn("<f4")
+        file.create_dataset("packed", data=drawn("<f4"), chunks=(7, 5))
+
+    path = made(fill)
+    file = open_file(path, isolated=isolated)
+    with h5py.File(path, "r+") as again:
+        again[name][...] = 7
+    np.testing.assert_array_equal(held(file, name), np.full((7, 5), 7, "f4"))
+
+
+def test_a_file_that_is_replaced_stays_readable(made: Any, isolated: bool) -> None:
+    def fill(file: h5py.File) -> None:
+        file["plain"] = drawn("<f4")
+        file.create_dataset("packed", data=drawn("<f4"), compression="gzip")
+
+    path = made(fill)
+    file = open_file(path, isolated=isolated)
+    made(lambda file: None, name="other.h5").replace(path)
+    for name in ("plain", "packed"):
+        np.testing.assert_array_equal(held(file, name), drawn("<f4"))
+
+
+def test_children_are_found_by_names_one_after_the_other(made: Any) -> None:
+    def fill(file: h5py.File) -> None:
+        file["a/b/c"] = drawn("<f4")
+        file["a/link"] = h5py.SoftLink("/a/b")
+
+    file = open_file(made(fill))
+    assert isinstance(file.child(file.root, "a/b"), Group)
+    assert isinstance(file.child(file.root.groups["a"], "b/c"), Dataset)
+    assert file.child(file.root, "a/x") is None
+    assert file.child(file.root, "a/b/c/d") is None
+    for name in ("/a", "a/../a", "a//b", ".", "", "a/"):
+        with pytest.raises(BridgeError, match=r"made\.h5 names a weight .* outside its layer"):
+            file.child(file.root, name)
+    with pytest.raises(BridgeError, match=r"made\.h5: a/link/c is a link to another place"):
+        file.child(file.root, "a/link/c")
+
+
+def test_lists_that_were_split_are_put_together(made: Any) -> None:
+    def fill(file: h5py.File) -> None:
+        file.attrs["names0"], file.attrs["names1"], file.attrs["one"] = [b"a", b"b"], [b"c"], "x"
+        file.attrs["none"] = []
+
+    root = open_file(made(fill)).root
+    assert listed(root, "names") == ["a", "b", "c"]
+    assert listed(root, "one") == ["x"]
+    assert listed(root, "none") == []
+    assert listed(root, "absent") is None
+
+
+# The process that reads.
+
+
+@pytest.fixture
+def slow(made: Any) -> Path:
+    """A small file that takes seconds to describe: 16 doublings of one way through it, each of them legal."""
+
+    def fill(file: h5py.File) -> None:
+        group = file.create_group("x")
+        for _ in range(15):
+            inner = group.create_group("a")
+            group["b"], group = inner, inner
+
+    return Path(made(fill, name="slow.h5"))
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """A test's own server: none before, none after."""
+    process.stop()
+    yield
+    process.stop()
+
+
+def server() -> int:
+    assert process._server is not None
+    return process._server.process.pid
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process has started and that have not ended, from the system."""
+    shown = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in shown.splitlines()]
+    return [int(pid) for pid, above, state in rows if int(above) == parent and not state.startswith("Z")]
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_busy(pid: int) -> bool:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12]) > 15  # hundredths of a second of processor time
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+
+
+@linux
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(("number", "message"), [(signal.SIGSEGV, "Segmentation fault"), (signal.SIGKILL, "Killed")])
+def test_a_crash_while_reading_is_one_clear_line_and_the_next_file_is_read(
+    number: signal.Signals, message: str, slow: Path, made: Any
+) -> None:
+    good = made(lambda file: file.create_dataset("x", data=drawn("<f4")))
+    open_file(good)
+    with ThreadPoolExecutor(1) as pool:
+        reading: Future[File] = pool.submit(open_file, slow)
+        assert eventually(lambda: any(map(is_busy, children(server()))))
+        own = server()
+        os.kill(next(filter(is_busy, children(own))), number)
+        with pytest.raises(BridgeError, match=rf"slow\.h5 is damaged: HDF5 crashes on it \({message}"):
+            reading.result()
+    np.testing.assert_array_equal(held(open_file(good), "x"), drawn("<f4"))
+    assert server() == own, "one crash does not take the server down"
+
+
+@linux
+@pytest.mark.usefixtures("fresh")
+def test_a_loop_ends_with_the_time_limit_and_holds_nobody_up(
+    slow: Path, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = made(lambda file: file.create_dataset("x", data=drawn("<f4")))
+    open_file(good)
+    monkeypatch.setattr(isolation, "SECONDS", 1.0)
+    with ThreadPoolExecutor(1) as pool:
+        begun = time.monotonic()
+        reading: Future[File] = pool.submit(open_file, slow)
+        assert eventually(lambda: any(map(is_busy, children(server()))))
+        np.testing.assert_array_equal(held(open_file(good), "x"), drawn("<f4"))
+        assert not reading.done(), "another file was read in the meantime"
+        with pytest.raises(BridgeError, match=r"slow\.h5 is damaged: HDF5 comes to no end of it within 1 seconds"):
+            reading.result()
+        assert time.monotonic() - begun < 5
+    assert eventually(lambda: not any(map(is_busy, children(server())))), "what looped has been ended"
+
+
+@linux
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("when", ["between two reads", "while reading"])
+def test_a_server_that_is_killed_is_replaced(when: str, slow: Path, made: Any) -> None:
+    good = made(lambda file: file.create_dataset("x", data=drawn("<f4")))
+    open_file(good)
+    first = server()
+    if when == "between two reads":
+        os.kill(first, signal.SIGKILL)
+        np.testing.assert_array_equal(held(open_file(good), "x"), drawn("<f4"))
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            reading: Future[File] = pool.submit(open_file, slow)
+            assert eventually(lambda: any(map(is_busy, children(first))))
+            busy = children(first)
+            for each in (first, *busy):
+                os.kill(each, signal.SIGKILL)
+            assert isinstance(reading.result(), File)
+    assert server() != first
+    assert not Path(f"/proc/{first}").exists(), "it has been waited for"
+
+
+@linux
+@pytest.mark.usefixtures("fresh")
+def test_what_is_given_up_is_ended(slow: Path) -> None:
+    """An interrupt in the middle of a read closes the socket, and that ends the process behind it."""
+    script = f"""
+        import signal, sys
+        from bridge.hdf5 import open_file, process
+        def give_up(*_):
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, give_up)
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        try:
+            open_file({str(slow)!r})
+        except KeyboardInterrupt:
+            print("given up", process._server.process.pid, flush=True)
+        sys.stdin.read()
+    """
+    with started(script) as program:
+        assert program.stdout is not None
+        words = program.stdout.readline().split()
+        assert words[:2] == ["given", "up"]
+        assert eventually(lambda: not any(map(is_busy, children(int(words[2])))), 2)
+        program.communicate("", timeout=30)
+    assert program.returncode == 0
+
+
+def started(script: str, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *options, "-c", textwrap.dedent(script)],
+        **{name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")},
+        cwd=ROOT,
+        text=True,
+    )
+
+
+def ran(script: str, *options: str) -> list[str]:
+    """The words that a program printed, which ends well and complains of nothing."""
+    with started(script, *options) as program:
+        out, err = program.communicate("", timeout=60)
+    assert (program.returncode, err) == (0, "")
+    return out.split()
+
+
+@linux
+@pytest.mark.parametrize("end", ["", "sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_no_process_outlives_the_program(end: str, made: Any) -> None:
+    path = made(lambda file: file.create_dataset("x", data=drawn("<f4")))
+    script = f"""
+        import os, signal, sys
+        from bridge.hdf5 import open_file, process
+        open_file({str(path)!r})
+        print(process._server.process.pid, flush=True)
+        {end}
+    """
+    with started(script) as program:
+        out, err = program.communicate("", timeout=60)
+    assert err == ""
+    assert program.returncode == (-signal.SIGKILL if "SIGKILL" in end else 0)
+    assert eventually(lambda: not Path(f"/proc/{int(out)}").exists())
+    assert children(int(out)) == []
+
+
+@linux
+def test_a_program_that_is_killed_while_it_reads_leaves_nothing_behind(slow: Path) -> None:
+    script = f"""
+        import threading
+        from bridge.hdf5 import open_file, process
+        process._running()
+        print(process._server.process.pid, flush=True)
+        open_file({str(slow)!r})
+    """
+    with started(script) as program:
+        assert program.stdout is not None
+        own = int(program.stdout.readline())
+        assert eventually(lambda: any(map(is_busy, children(own))))
+        busy = children(own)
+        program.kill()
+        program.communicate()
+    assert eventually(lambda: not any(Path(f"/proc/{each}").exists() for each in (own, *busy)), 3)
+
+
+def test_a_forked_child_reads_with_a_server_of_its_own_and_so_does_its_parent(made: Any) -> None:
+    def fill(file: h5py.File) -> None:
+        file.create_dataset("x", data=drawn("<f4"), compression="gzip")
+
+    path = made(fill)
+    words = ran(f"""
+        import os, sys
+        from bridge.hdf5 import open_file, process
+        file = open_file({str(path)!r})
+        child = os.fork()
+        print(file.array(file.root.datasets["x"]).sum(), process._server.process.pid, flush=True)
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            print(file.array(open_file({str(path)!r}).root.datasets["x"]).sum(), process._server.process.pid)
+        sys.exit(0)
+    """)
+    sums, servers = words[::2], words[1::2]
+    assert set(sums) == {str(drawn("<f4").sum())}
+    assert len(sums) == 3
+    assert len(set(servers)) == 2
+
+
+def test_a_plain_script_without_a_main_guard_and_a_broken_pipe_signal_reads(made: Any, tmp_path: Path) -> None:
+    path = made(lambda file: file.create_dataset("x", data=drawn("<f4")))
+    (tmp_path / "worker.py").write_text("raise SystemExit('another module of that name')")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, sys, time\n"
+        f"sys.path.insert(1, {str(ROOT)!r})\n"
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])\n"
+        "from bridge.hdf5 import open_file, process\n"
+        f"open_file({str(path)!r})\n"
+        "os.kill(process._server.process.pid, signal.SIGKILL)\n"
+        "time.sleep(0.2)\n"
+        f"print(open_file({str(path)!r}).root.datasets['x'].shape)\n"
+    )
+    command = [sys.executable, "-W", "error", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(7, 5)\n", "")
+
+
+def test_threads_read_at_the_same_time(made: Any) -> None:
+    paths = [
+        made(lambda file, n=n: file.create_dataset("x", data=drawn("<f4") * n, compression="gzip"), name=f"{n}.h5")
+        for n in range(8)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        for n, array in enumerate(pool.map(lambda path: held(open_file(path), "x"), paths)):
+            np.testing.assert_array_equal(array, drawn("<f4") * n)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_where_processes_cannot_fork_each_request_has_one(made: Any, slow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(file: h5py.File) -> None:
+        file["plain"] = drawn("<f4")
+        file.create_dataset("packed", data=drawn(">f8"), compression="gzip")
+
+    path = made(fill)
+    monkeypatch.setattr(process, "CAN_FORK", False)
+    file = open_file(path)
+    assert file.root == open_file(path, isolated=False).root
+    np.testing.assert_array_equal(held(file, "plain"), drawn("<f4"))
+    np.testing.assert_array_equal(held(file, "packed"), drawn(">f8"))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(BridgeError, match="is damaged"):
+        open_file(path)
+    monkeypatch.setattr(isolation, "SECONDS", 0.1)
+    monkeypatch.setattr(process, "SECONDS_TO_START", 0.9)
+    with pytest.raises(BridgeError, match=r"slow\.h5 is damaged: HDF5 comes to no end"):
+        open_file(slow)
+    assert process._server is None
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("kind", ["no interpreter", "a frozen program", "no such interpreter", "no h5py"])
+def test_a_process_that_cannot_be_started_is_one_line_with_the_way_out(
+    kind: str, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(lambda file: file.create_dataset("x", data=drawn("<f4")))
+    if kind == "a frozen program":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    elif kind == "no h5py":
+        monkeypatch.setattr(sys, "path", [each for each in sys.path if "site-packages" not in each])
+    else:
+        monkeypatch.setattr(sys, "executable", None if kind == "no interpreter" else "/no/such/python")
+    with pytest.raises(BridgeError) as caught:
+        open_file(path)
+    assert str(caught.value).startswith(f"{path} cannot be read: ")
+    assert "\n" not in str(caught.value)
+    assert kind == "no such interpreter" or "isolated=False" in str(caught.value)
+    assert held(open_file(path, isolated=False), "x").shape == (7, 5)
+
+
+def test_reading_in_this_process_starts_no_other(made: Any) -> None:
+    path = made(lambda file: file.create_dataset("x", data=drawn("<f4"), compression="gzip"))
+    assert ran(f"""
+        from bridge.hdf5 import open_file, process
+        file = open_file({str(path)!r}, isolated=False)
+        print(file.array(file.root.datasets["x"]).shape, process._server)
+    """) == ["(7,", "5)", "None"]
+
+
+def test_nothing_of_hdf5_reaches_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 8)
+    assert ran(f"""
+        from bridge.hdf5 import open_file
+        from bridge import BridgeError
+        for isolated in (True, False):
+            try:
+                open_file({str(tmp_path / "broken.h5")!r}, isolated=isolated)
+            except BridgeError:
+                print("refused")
+    """) == ["refused", "refused"]
