@@ -151,6 +151,7 @@ RULES: Mapping[str, Rule] = {
     **_named(_same, "SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianNoise GaussianDropout AlphaDropout"),
     **_named(_same, "BatchNormalization LayerNormalization RMSNormalization UnitNormalization ActivityRegularization"),
     **_named(_same, "Normalization Rescaling RandomFlip RandomRotation RandomZoom RandomTranslation RandomContrast"),
+    **_named(_same, "Relu Relu6 Sigmoid HardSigmoid Tanh Silu HardSilu Elu Selu Gelu LeakyRelu Softplus"),  # keras.ops
     **_named(_in_groups, "GroupNormalization"),
     **_named(_dense, "Dense"),
     **_named(_embedding, "Embedding"),

@@ -21,6 +21,8 @@ from .transform import Transform
 # The axis that holds what a layer takes or gives, by the weight's role.
 INPUTS = {"kernel": -2} | dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", "alpha"), -1)
 OUTPUTS = INPUTS | dict.fromkeys(("kernel", "bias", "embeddings"), -1)
+# The kinds that may take or give rows of a map; a normalisation only where its place is one for rows.
+OF_ROWS = frozenset({"Dense", "SimpleRNN", "GRU", "LSTM", "Embedding", "Conv1D"})
 NAMES = {2: "(steps, channels)", 4: "(depth, height, width, channels)"}
 
 

@@ -29,7 +29,8 @@ def guessed(source: Source) -> dict[str, Flat]:
         elif (values := _taken(shapes)) is not None:
             flat = chain.flat(values, recurrent="recurrent_kernel" in shapes) or row.flat_of(values)
             if flat and flat.moves:
-                found |= {name: each for name, each in chain.between.items() if each == flat} | {layer: flat}
+                found |= dict.fromkeys((name for name, width in chain.between.items() if width == values), flat)
+                found[layer] = flat
                 row = row if row.flat == flat else _Row(values, flat)
             row.units.add(shapes["kernel"][-1])
             chain = _Chain()
@@ -67,44 +68,48 @@ class _Chain:
     """The convolutions since the last layer of another kind, and the channels of the map that they give.
 
     `joined` tells that maps were put together: a convolution takes more channels than any gives.
-    `told` that a normalisation behind the last one tells the channels, `tells` that such have done so
-    for joined maps. `between` are normalisations of what may be a flattened map.
+    `tells` that normalisations do so behind what is joined, `told` that one has told the channels of the
+    last map. `between` are normalisations of more values, of a flattened map perhaps.
     """
 
     convolutions: list[_Convolution] = field(default_factory=list)
+    taken: set[int] = field(default_factory=set)
+    given: set[int] = field(default_factory=set)
     channels: int = 0
     joined: bool = False
     told: bool = False
     tells: bool = False
     normal: int = 0
-    between: dict[str, Flat] = field(default_factory=dict)
+    between: dict[str, int] = field(default_factory=dict)
 
     def add(self, convolution: _Convolution) -> None:
-        given = {each.given for each in self.convolutions}
-        if given and convolution.taken not in given:
+        if self.given and convolution.taken not in self.given:
             self.joined = True
             self.tells = self.tells or self.normal == convolution.taken
         self.convolutions.append(convolution)
+        self.taken.add(convolution.taken)
+        self.given.add(convolution.given)
         self.channels, self.told, self.normal, self.between = convolution.given, False, 0, {}
 
     def normalise(self, layer: str, values: int) -> None:
         self.normal = values
-        if not self.told and (values == self.channels or self.tells):
+        if self.tells and not self.told:
             self.channels, self.told = values, True
-        elif flat := self.flat(values):
-            self.between[layer] = flat
+        elif values > self.channels:
+            self.between[layer] = values
 
     def flat(self, values: int, recurrent: bool = False) -> Flat | None:
         """The map that so many values were flattened from; None where they are the channels of one."""
-        if not self.channels or values <= self.channels or values % self.channels:
+        if not self.channels or values <= self.channels:
             return None
-        rank, unknown = self.convolutions[-1].rank, Flat((), inferred=True)
-        if values in self._beside():
-            if self.joined:
-                return None
-            if rank == 1:
-                return unknown
-        if self.joined and not self.told:
+        unknown = Flat((), inferred=True)
+        if self.joined and not self.told:  # pooled, if that are the channels of a map before, or of those side by side
+            pooled = values in self._beside() or values in self.taken
+            return None if pooled else unknown
+        if values % self.channels:
+            return None
+        rank = self.convolutions[-1].rank
+        if rank == 1 and values in self._beside():
             return unknown
         shape = (None,) * rank if recurrent and rank > 1 else _places(values // self.channels, rank)
         return Flat((*shape, self.channels), inferred=True)

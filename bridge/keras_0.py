@@ -84,24 +84,32 @@ def keys(shapes: Sequence[Shape]) -> list[str]:
 def _pieces(shapes: Sequence[Shape]) -> Iterator[tuple[str, ...]]:
     """The roles of one layer after another, up to the first whose shapes do not tell them."""
     start = 0
-    while start < len(shapes) and (roles := _roles(shapes[start:])):
+    while start < len(shapes):
+        gated = shapes[start : start + _alike(shapes, start)]
+        roles = recurrent_roles(gated) if gated else _roles(*shapes[start : start + 4])
+        if not roles:
+            return
         yield roles
         start += len(roles)
 
 
-def _roles(shapes: Sequence[Shape]) -> tuple[str, ...]:
-    """The roles of the layer that comes first; none where its shapes do not tell."""
-    if len(shapes) > 2 and recurrent_roles(shapes[:3]):
-        alike = takewhile(lambda at: shapes[at : at + 3] == shapes[:3], range(0, len(shapes), 3))
-        return recurrent_roles(shapes[: 3 * len(list(alike))])
-    first, second = shapes[0], shapes[1] if len(shapes) > 1 else ()
-    if len(first) == 1 and len(shapes) > 3 and set(shapes[:4]) == {first}:
+def _alike(shapes: Sequence[Shape], start: int) -> int:
+    """How many arrays are those of gates, three for each, all alike: of one layer, or of several that none can tell."""
+    one = shapes[start : start + 3]
+    if len(one) < 3 or not recurrent_roles(one):
+        return 0
+    return 3 * sum(1 for _ in takewhile(lambda at: shapes[at : at + 3] == one, range(start, len(shapes), 3)))
+
+
+def _roles(first: Shape, second: Shape = (), *more: Shape) -> tuple[str, ...]:
+    """The roles of any other layer that comes first; none where its shapes do not tell."""
+    if len(first) == 1 and len(more) == 2 and {first} == {second, *more}:
         return NORMALISATION
-    if len(second) == 1 and (second[0] == first[-1] or (len(first) > 3 and second[0] == first[0])):
-        return ("kernel", "bias") if len(first) > 1 else ("alpha",)
+    if len(first) > 1 and len(second) == 1 and second[0] in (first[-1], first[0] if len(first) > 3 else None):
+        return ("kernel", "bias")
     if len(first) == 3 and second == (first[0], first[2]):  # a MaxoutDense
         return ("kernel", "bias")
-    return ("embeddings",) if len(first) == 2 else ("alpha",) if len(first) in (1, 3) else ()
+    return {1: ("alpha",), 2: ("embeddings",), 3: ("alpha",)}.get(len(first), ())
 
 
 def _layers(file: File) -> Iterator[tuple[str, list[Stored]]]:

@@ -135,14 +135,14 @@ def _tensors(file: File, weights: Group, layer: str) -> dict[str, Stored]:
     """The weights that a layer lists, under the names it gives them."""
     group = file.child(weights, layer)
     if not isinstance(group, Group):
-        raise BridgeError(f"{file.path} lists the layer {layer!r} but does not hold it. Get the file again.")
+        raise BridgeError(f"{file.path} lists the layer {shown(layer)!r} but does not hold it. Get the file again.")
     tensors: dict[str, Stored] = {}
     for name in listed(group, "weight_names") or []:
         dataset = file.child(group, name)
         if not isinstance(dataset, Dataset):
-            raise BridgeError(f"{file.path}: layer {shown(layer)} lists the weight {name!r} but does not hold it.")
+            raise BridgeError(f"{file.path}: layer {shown(layer)} lists the weight {shown(name)!r} but does not hold it.")
         if name in tensors:
-            raise BridgeError(f"{file.path}: layer {shown(layer)} lists the weight {name!r} twice. Get the file again.")
+            raise BridgeError(f"{file.path}: layer {shown(layer)} lists the weight {shown(name)!r} twice. Get the file again.")
         tensors[name] = file.stored(dataset)
     return tensors
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from .sizes import Size, Sizes
 
 LAST = -1
+MOST_AXES = 32
+MOST_MAKERS = 1000
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Values:
     inferred: bool = False
 
     def __post_init__(self) -> None:
+        if len(self.shape or ()) > MOST_AXES or len(self.makers) > MOST_MAKERS:
+            raise ValueError(f"values have more than {MOST_AXES} axes, or come from more than {MOST_MAKERS} layers")
         for size in self.shape or ():
             if size is not None and not isinstance(size, int):
                 raise ValueError(f"a size is {size!r}")

@@ -59,7 +59,7 @@ def _known(sizes: Sizes) -> Shape | None:
 
 
 def _rows(shapes: Mapping[str, Shape]) -> int:
-    return next((shapes[role][0] for role in ("kernel", *PER_VALUE) if role in shapes), 0)
+    return next((shapes[role][0] for role in ("kernel", *PER_VALUE) if shapes.get(role)), 0)
 
 
 def _tensor(key: str, tensor: Stored, maps: Mapping[str, Shape]) -> Stored:

@@ -47,7 +47,7 @@ def from_cudnn(layer: Mapping[str, Stored]) -> dict[str, Stored]:
     how = "from CuDNN's order"
 
     def gatewise(array: Array) -> Array:
-        return np.concatenate([gate.reshape(units, -1).T for gate in np.split(array, width // units, 1)], 1)
+        return np.concatenate([gate.reshape(units, len(array)).T for gate in np.split(array, width // units, 1)], 1)
 
     biases = (
         changed(bias, (width,), lambda array: array[:width] + array[width:], "CuDNN's two biases added")

@@ -59,7 +59,8 @@ def paths_by_order(layers: LayerShapes, source: Source, where: Places, options: 
 
     def fits(layer: str, path: str) -> str | None:
         kind = next((kind for kind in theirs[layer] if kind in own[path].kinds), theirs[layer][0])
-        return misfit(kept[layer], kind, own[path], source.layout)
+        shapes = {role: shape for role, shape in kept[layer].items() if not _partial(source, f"{layer}/{role}")}
+        return misfit(shapes, kind, own[path], source.layout)
 
     return by_order(theirs, {path: place.kinds for path, place in own.items()}, fits, (source.name, module))
 
@@ -69,6 +70,11 @@ def _kinds_of(source: Source, layer: str, shapes: Mapping[str, Shape]) -> tuple[
         known = _BY_RANK.get(len(shapes.get("weight", ())), ("unknown",))
         return ("BatchNormalization",) if "running_mean" in shapes else known
     return (kind_of_layer(source, layer, shapes, None) or source.kinds.get(layer, "unknown"),)
+
+
+def _partial(source: Source, key: str) -> bool:
+    """Whether a tensor fills only some rows of its place, so that its shape is not that of the place."""
+    return key in source and source.stored[key].rows is not None
 
 
 def _counted(where: Places, whole: bool) -> list[Place]:

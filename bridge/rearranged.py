@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 
 from .architecture import KerasLayer
-from .maps import LAST, Flat, Made, Values, common
+from .maps import LAST, MOST_AXES, Flat, Made, Values, common
 from .sizes import Size, Sizes
 
 
@@ -91,7 +91,12 @@ def _flat(given: Values) -> Flat | None:
         return Flat(shape, channels or 0, given.inferred, mixed=channels is None or inner is not None)
     if inner is None or not inner.shape or all(size == 1 for size in shape[:-1]):
         return inner
-    return replace(inner, shape=(*shape[:-1], *inner.shape), kept=inner.kept + len(shape) - 1)
+    whole = (*shape[:-1], *inner.shape)
+    return (
+        replace(inner, shape=whole, kept=inner.kept + len(shape) - 1)
+        if len(whole) <= MOST_AXES
+        else Flat((), mixed=True)
+    )
 
 
 def _flat_moved(given: Values) -> Flat:

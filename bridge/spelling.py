@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -67,8 +68,6 @@ def spell(layer: str, names: Sequence[str], shapes: Sequence[Shape], children: C
     scopes = list(dict.fromkeys(scope for scope, _ in parts))
     if children:
         inner = _placed(layer, scopes, children)
-    elif children is not None and len(scopes) == 1:
-        inner = {scopes[0]: ""}
     else:
         inner = {scope: _below(layer, scope, several=len(scopes) > 1) for scope in scopes}
     places = _without_cells(inner)
@@ -148,8 +147,8 @@ def _without_cells(places: dict[str, str]) -> dict[str, str]:
         for scope, place in places.items()
     }
     short = {scope: "/".join(part for part in place.split("/") if not _is_cell(part)) for scope, place in bare.items()}
-    taken = list(short.values())
-    return {scope: name if taken.count(name) == 1 else bare[scope] for scope, name in short.items()}
+    often = Counter(short.values())
+    return {scope: name if often[name] == 1 else bare[scope] for scope, name in short.items()}
 
 
 def _is_cell(part: str) -> bool:
@@ -162,8 +161,12 @@ def _stacked(spelled: list[Spelled], shapes: Sequence[Shape]) -> list[Spelled]:
     kernels = sum(each.role == "kernel" for each in spelled)
     if len(set(spelled)) == len(spelled) or not 1 < kernels == len(states) or any(each.inner for each in spelled):
         return spelled
-    kinds = [_GATES.get(shape[-1] // max(shape[0], 1), "cell") for shape in states]
-    names = [f"{kind}_{rank}" if (rank := kinds[:index].count(kind)) else kind for index, kind in enumerate(kinds)]
+    names: list[str] = []
+    often: Counter[str] = Counter()
+    for shape in states:
+        name = _GATES.get(shape[1] // max(shape[0], 1), "cell") if len(shape) == 2 else "cell"
+        names.append(f"{name}_{often[name]}" if often[name] else name)
+        often[name] += 1
     cells = accumulate(int(each.role == "kernel") for each in spelled)
     return [Spelled(names[max(cell, 1) - 1], each.role) for each, cell in zip(spelled, cells, strict=True)]
 

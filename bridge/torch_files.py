@@ -3,88 +3,118 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from . import preprocessing
+from . import integrity, pickled_files, preprocessing, safetensors_files
 from .errors import BridgeError
+from .hdf5 import shown
+from .pickled_files import Part, Saved
+from .places import NARROW, Place, array, itemsize, raw
 from .source import Array, Source, Stored
+from .torch_pickle import View
 
 # What training frameworks put around a state dict, outermost first.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 # What torch.compile and DistributedDataParallel put before every name.
 ADDED_PREFIXES = ("_orig_mod.", "module.")
 
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"} | {
-    f"{sign}{bits}": f"{word}{bits}" for sign, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
-}
+LARGEST = 4 << 30  # bytes that tensors may take beyond those that the file has of them
 
 
 def read_safetensors(path: Path) -> Source:
-    """Every tensor of a .safetensors file, and what its header says of where it came from."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = dict(file.metadata() or {})
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            described = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BridgeError(f"{path} is not a whole .safetensors file ({error}). Get the file again.") from error
-    stored = {
-        _key(name): Stored(shape, DTYPES.get(dtype, dtype), _fetcher(path, name))
-        for name, (shape, dtype) in sorted(described.items(), key=_model_order(header))
-    }
+    """Every tensor of a .safetensors file, and what its header says of where it came from.
+
+    Where the header has digests, each tensor is held against its own when it is fetched.
+    """
+    found = safetensors_files.contents(path)
+    described = found.described
+    digests = integrity.unsealed(found.notes, described, path)
+
+    @cache
+    def check(name: str) -> None:
+        place = found.tensors[name]
+        data = raw(found.file, place.offset, place.size)
+        if integrity.of_bytes(name, *described[name], data) != digests[name]:
+            raise integrity.damaged(path, shown(name))
+
+    def fetch(name: str) -> Array:
+        if digests:
+            check(name)
+        return array(found.file, found.tensors[name])
+
+    keys = _keys(sorted(found.tensors, key=_model_order(found.notes)), path.name)
     return Source(
-        _without_prefix(stored),
+        {
+            key: Stored(found.tensors[name].shape, found.tensors[name].dtype, partial(fetch, name))
+            for name, key in keys.items()
+        },
         format="safetensors",
         layout="torch",
         path=path,
-        keras_version=header.get("keras_version"),
-        preprocessing=_preprocessing(header),
+        keras_version=found.notes.get("keras_version"),
+        preprocessing=_preprocessing(found.notes),
     )
 
 
-def read_pickled(path: Path) -> Source:
-    """Every tensor of a .pt or .pth file. Only tensors and plain values are unpickled, nothing is run."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of pickle protocols and of checks that take long: nothing a user can change
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damaged bytes lead to
-        unsafe = isinstance(error, pickle.UnpicklingError)  # torch's text advises to run what is in the file
-        reason = "it holds more than tensors and plain values" if unsafe else str(error).split("\n")[0]
-        raise BridgeError(
-            f"{path} is not a whole file of weights ({reason}). Save a state dict: torch.save(m.state_dict(), path)."
-        ) from error
-    tensors = _tensors(content)
-    if not tensors:
+def read_pickled(path: Path, largest: int = LARGEST) -> Source:
+    """Every tensor of a .pt or .pth file. Only tensors and plain values are read, nothing is run.
+
+    Where the archive has checksums, each storage is held against its own when a tensor of it is fetched.
+    Refused: tensors that repeat stored numbers so often that they take `largest` bytes more than the file.
+    """
+    saved = pickled_files.saved(path)
+    views = _views(saved.content)
+    if not views:
         raise BridgeError(f"{path} holds no tensors by name. Save a state dict: torch.save(model.state_dict(), path).")
-    return from_state_dict(tensors, path)
+    _refuse_repetition(path, views.values(), largest)
+    checked: set[Part] = set()
+
+    def check(part: Part, name: str) -> None:
+        if part not in checked:
+            pickled_files.check(saved.file, part, shown(name))
+            checked.add(part)
+
+    keys = _keys(views, path.name)
+    stored = {key: _of_view(saved, name, views[name], check) for name, key in keys.items()}
+    return Source(stored, format="torch", layout="torch", path=path)
 
 
-def from_state_dict(tensors: Mapping[str, Tensor], path: Path | None = None) -> Source:
-    """A state dict as a source."""
-    stored = {_key(name): _of_tensor(tensor) for name, tensor in tensors.items()}
-    return Source(_without_prefix(stored), format="torch" if path else "state dict", layout="torch", path=path)
+def from_state_dict(tensors: Mapping[str, Tensor]) -> Source:
+    """A state dict in memory as a source."""
+    stored = {key: _of_tensor(name, tensors[name]) for name, key in _keys(tensors, "the state dict").items()}
+    return Source(stored, format="state dict", layout="torch")
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
+def _views(content: Any) -> dict[str, View]:
     for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         return {}
-    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    return {name: view for name, view in content.items() if isinstance(view, View)}
+
+
+def _keys(names: Iterable[str], where: str) -> dict[str, str]:
+    """The key of each name: its layers with slashes, and without what training put before all of them."""
+    found = {name: _key(name) for name in names}
+    owners: dict[str, str] = {}
+    for name, key in found.items():
+        if owners.setdefault(key, name) != name:
+            raise BridgeError(
+                f"{where}: {shown(owners[key])} and {shown(name)} are one name, {shown(key)}. Rename one of them."
+            )
+    prefixes = [prefix.replace(".", "/") for prefix in ADDED_PREFIXES]
+    while prefix := next((each for each in prefixes if found and all(k.startswith(each) for k in found.values())), ""):
+        found = {name: key.removeprefix(prefix) for name, key in found.items()}
+    return found
 
 
 def _key(name: str) -> str:
@@ -92,46 +122,66 @@ def _key(name: str) -> str:
     return f"{layer.replace('.', '/')}/{parameter}" if layer else parameter
 
 
-def _without_prefix(stored: dict[str, Stored]) -> dict[str, Stored]:
-    for prefix in (added.replace(".", "/") for added in ADDED_PREFIXES):
-        if stored and all(key.startswith(prefix) for key in stored):
-            return _without_prefix({key.removeprefix(prefix): tensor for key, tensor in stored.items()})
-    return stored
-
-
-def _model_order(header: Mapping[str, str]) -> Callable[[tuple[str, Any]], Any]:
+def _model_order(header: Mapping[str, str]) -> Callable[[str], Any]:
     """The format sorts names as text (conv2d_10 before conv2d_2); our own files say the model's order."""
     order = {name: rank for rank, name in enumerate(header.get("order", "").split("\n"))}
 
-    def rank(item: tuple[str, Any]) -> tuple[int, list[tuple[int, str]]]:
-        pieces = re.split(r"(\d+)", item[0])
-        natural = [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
-        return order.get(item[0], len(order)), natural
+    def rank(name: str) -> tuple[int, list[tuple[int, str]]]:
+        pieces = re.split(r"([0-9]+)", name)
+        # A number's digits without leading zeros are in its order once they are sorted by how many they are.
+        natural = [
+            (len(piece.lstrip("0")), piece.lstrip("0")) if piece.isdecimal() else (-1, piece) for piece in pieces
+        ]
+        return order.get(name, len(order)), natural
 
     return rank
 
 
-def _of_tensor(tensor: Tensor) -> Stored:
-    name = str(tensor.dtype).removeprefix("torch.")
-    return Stored(tuple(tensor.shape), name, lambda: _numpy(tensor))
+def _refuse_repetition(path: Path, views: Iterable[View], largest: int) -> None:
+    """One stored number can be shown as often as a file likes."""
+    shown, stored = 0, {}
+    for view in views:
+        if view.storage is not None:
+            shown += prod(view.shape) * itemsize(view.dtype)
+            stored[view.storage.key] = view.storage.size
+    if shown > sum(stored.values()) + largest:
+        raise BridgeError(
+            f"{path} repeats numbers: its tensors take {shown} bytes, of which it holds {sum(stored.values())}. "
+            "Save their clones."
+        )
 
 
-def _fetcher(path: Path, name: str) -> Any:
+def _of_view(saved: Saved, name: str, view: View, check: Callable[[Part, str], None]) -> Stored:
+    if view.storage is None:
+
+        def refuse() -> Array:
+            raise BridgeError(f"{saved.file.path}: {shown(name)} is {view.unreadable}.")
+
+        return Stored(view.shape, view.dtype, refuse)
+    part = pickled_files.part(saved, view.storage)
+    start = part.start + view.storage.start + view.offset * itemsize(view.dtype)
+    strides = None if view.in_a_row else view.strides
+    place = Place(start, view.shape, view.dtype, strides, saved.big_endian)
+
     def fetch() -> Array:
-        with safe_open(path, framework="pt") as file:
-            return _numpy(file.get_tensor(name))
+        check(part, name)
+        return array(saved.file, place)
 
-    return fetch
+    return Stored(view.shape, view.dtype, fetch)
 
 
-def _numpy(tensor: Tensor) -> Array:
-    tensor = tensor.detach().cpu()
-    # NumPy has no bfloat16 and no float8; float32 holds every one of them.
-    narrow = tensor.dtype == torch.bfloat16 or (tensor.is_floating_point() and tensor.itemsize < 2)
+def _of_tensor(name: str, tensor: Tensor) -> Stored:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Stored(tuple(tensor.shape), dtype, lambda: _numpy(name, tensor))
+
+
+def _numpy(name: str, tensor: Tensor) -> Array:
     try:
-        return np.asarray((tensor.float() if narrow else tensor).numpy())
-    except (TypeError, RuntimeError) as error:
-        raise BridgeError(f"A tensor of {tensor.layout} and {tensor.dtype} cannot be read. Save it dense.") from error
+        dense = tensor.detach().cpu()
+        narrow = str(tensor.dtype).removeprefix("torch.") in NARROW
+        return np.asarray((dense.float() if narrow else dense).numpy())
+    except (TypeError, RuntimeError) as error:  # NotImplementedError of meta tensors is one, too
+        raise BridgeError(f"{shown(name)} is a tensor of {tensor.layout} and {tensor.dtype}. Save it dense.") from error
 
 
 def _preprocessing(header: Mapping[str, str]) -> preprocessing.Preprocessing | None:

@@ -11,8 +11,9 @@ import sys
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.functional import pil_to_tensor
 from torchvision.utils import save_image
 
 import bridge
@@ -35,9 +36,7 @@ class Edges(nn.Module):
         """What all five scales together take for an edge."""
         maps = self.encoder(images.flip(1) - torch.tensor(MEAN).view(3, 1, 1))
         size = images.shape[-2:]
-        sides = [
-            F.interpolate(side(each), size, mode="bilinear") for side, each in zip(self.sides, maps, strict=True)
-        ]
+        sides = [F.interpolate(side(each), size, mode="bilinear") for side, each in zip(self.sides, maps, strict=True)]
         return torch.sigmoid(self.fuse(torch.cat(sides, 1)))
 
 
@@ -46,7 +45,7 @@ def main(weights: str, image: str, target: str) -> None:
     names = {r".*/(block\d_conv\d)": r"encoder.\1", "conv2d": "sides.0", "conv2d_5": "fuse"}
     names |= {f"conv2d_{index}": f"sides.{index}" for index in range(1, 5)}
     print(bridge.load(network, weights, rename=names, strict=True))
-    given = decode_image(image, mode=ImageReadMode.RGB).float()[None]
+    given = pil_to_tensor(Image.open(image).convert("RGB")).float()[None]
     given = given[..., : given.shape[-2] // 16 * 16, : given.shape[-1] // 16 * 16]
     with torch.inference_mode():
         edges = network(given)

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -27,8 +30,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("readme")
     write_vgg16(folder / WEIGHTS, top=False)
+    write_hed(folder / "hed_bsds500.weights.h5")
+    Image.new("RGB", (40, 33)).save(folder / "street.png")
     called([sys.executable, "-m", "torch_convae.train", *SHORT], folder)
     return folder
+
+
+def write_hed(path: Path) -> None:
+    """Random numbers in the structure of the published file: five Sequential blocks, six convolutions of 1 x 1."""
+    numbers = np.random.default_rng(0)
+    widths = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))
+    with h5py.File(path, "w") as file:
+
+        def write(place: str, name: str, *shape: int) -> None:
+            group = file.create_group(f"{place}/vars")
+            group.attrs["name"] = name
+            group["0"] = numbers.standard_normal(shape, dtype=np.float32) * 0.01
+            group["1"] = numbers.standard_normal(shape[-1], dtype=np.float32)
+
+        for block, (given, *outs) in enumerate(widths, start=1):
+            for index, out in enumerate(outs):
+                place = f"block{block}/layers/conv2d" + (f"_{index}" if index else "")
+                write(place, f"block{block}_conv{index + 1}", 3, 3, given, out)
+                given = out
+            file.create_group(f"block{block}/vars").attrs["name"] = "sequential" + (
+                f"_{block - 1}" if block > 1 else ""
+            )
+            write(f"dsn{block}", "conv2d" + (f"_{block - 1}" if block > 1 else ""), 1, 1, given, 1)
+        write("fuse", "conv2d_5", 1, 1, 5, 1)
 
 
 def called(command: list[str], folder: Path) -> str:

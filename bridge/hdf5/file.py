@@ -66,9 +66,11 @@ class File:
         return Stored(dataset.shape, name, lambda: self.array(dataset), region=region)
 
     def _refuse_if_changed(self, dataset: Dataset) -> None:
-        now = self.child(reading.described(self.content, self.largest, self.isolated), dataset.path.strip("/"))
-        if now != dataset:
-            raise BridgeError(f"{self.path} has changed meanwhile. Read it again.")
+        if self.content.is_there():
+            now = reading.described(self.content, self.largest, self.isolated)
+            if self.child(now, dataset.path.strip("/")) == dataset:
+                return
+        raise BridgeError(f"{self.path} has changed meanwhile. Read it again.")
 
 
 def open_file(

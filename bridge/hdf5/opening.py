@@ -57,11 +57,15 @@ class Bytes:
         now = os.fstat(self.descriptor)
         return now.st_size, now.st_mtime_ns
 
+    def is_there(self) -> bool:
+        """Whether the file still is as long as it was."""
+        return self.start + self.size <= self.state_now()[0]
+
     def array(self, offset: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
         """The numbers that lie at `offset`, without reading them yet; a file that was cut off since is refused."""
         count = prod(shape)
-        if offset + count * dtype.itemsize > self.size or self.start + self.size > self.state_now()[0]:
-            raise BridgeError(f"{self.path} has changed meanwhile: it is shorter than it was. Read it again.")
+        if offset + count * dtype.itemsize > self.size or not self.is_there():
+            raise BridgeError(f"{self.path} has changed meanwhile. Read it again.")
         try:
             return np.frombuffer(self._mapping, dtype, count, self.start + offset).reshape(shape)
         except (OSError, ValueError) as error:

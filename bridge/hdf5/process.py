@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from array import array
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,9 @@ def asked(order: Order) -> bytes | int | None:
 
 def _sent(server: _Server, order: Order, theirs: socket.socket) -> bool:
     message = _ORDER.pack(order.memory, int(order.seconds) + 1)
-    try:
-        socket.send_fds(server.control, [message], [theirs.fileno(), *order.descriptors], _QUIET)
+    descriptors = array("i", [theirs.fileno(), *order.descriptors])
+    try:  # socket.send_fds loses the flags
+        server.control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)], _QUIET)
     except OSError:
         return False
     return True

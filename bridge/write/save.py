@@ -48,22 +48,22 @@ def save(
         if ending(target) != LEGACY:
             raise BridgeError(f"{target}: a {ending(target)} file needs like=, a Keras file of that structure.")
         return _write_legacy(layers_of(module, options), target)
-    given = _usable(like if isinstance(like, Source) else read(like))
+    given = _fitting(like if isinstance(like, Source) else read(like), target)
     return _write(given, of_module(module, given, options), target)
 
 
 def write_state(state: Source, path: Path, like: Source, options: Options) -> dict[str, tuple[str, Transform]]:
     """The same from a converted file, whose tensors are named as `convert` names them. Gives what went where."""
-    arrays, went = of_state(state, _usable(like), options)
+    arrays, went = of_state(state, _fitting(like, path), options)
     _write(like, arrays, path)
     return went
 
 
 def write_source(source: Source, path: Path) -> Path:
     """A Keras file of any age as a legacy file of today's layout, which every Keras from 2 on loads."""
-    _usable(source)
     if ending(path) != LEGACY:
         raise BridgeError(f"{path}: a {ending(path)} file needs like=, a Keras file of that structure.")
+    _fitting(source, path)
     return _write_legacy(_grouped(source, {key: torch.from_numpy(source[key]) for key in source}), path)
 
 
@@ -75,25 +75,34 @@ def ending(path: Path) -> str:
     raise BridgeError(f"{path} should end in .h5, .weights.h5 or .keras.")
 
 
-def _usable(like: Source) -> Source:
+# What each ending can be written like; a legacy file takes no more than names from one of another format.
+FORMATS = {
+    LEGACY: ("keras-h5-weights", "keras-h5-model"),
+    WEIGHTS: ("keras-v3-weights", "keras-v3-archive"),
+    ARCHIVE: ("keras-v3-archive",),
+}
+
+
+def _fitting(like: Source, path: Path) -> Source:
+    """The file to write like, where a file of that ending can be."""
+    wanted = ending(path)
     if like.layout != "keras":
         raise BridgeError(f"{like.name} is no Keras file, so nothing can be written like it.")
     if like.undecided:
         raise BridgeError(f"{like.name}: {like.undecided}")
+    if wanted != LEGACY and like.format not in FORMATS[wanted]:
+        raise BridgeError(f"{path} needs the structure of another {wanted} file; {like.name} is {like.format}.")
     return like
 
 
 def _write(like: Source, arrays: Mapping[str, Tensor], path: Path) -> Path:
-    wanted, has = ending(path), like.format
-    if wanted == LEGACY and not has.startswith("keras-h5"):
+    wanted = ending(path)
+    if like.format not in FORMATS[wanted]:
         if missing := [key for key in like if key not in arrays]:
             raise BridgeError(
                 f"{path}: {missing[0]} is skipped, and a file of another format than {like.name} needs it."
             )
         return _write_legacy(_grouped(like, arrays), path)
-    fitting = {LEGACY: ("keras-h5-weights", "keras-h5-model"), WEIGHTS: ("keras-v3-weights", "keras-v3-archive")}
-    if has not in fitting.get(wanted, ("keras-v3-archive",)):
-        raise BridgeError(f"{path} needs the structure of another {wanted} file; {like.name} is {has}.")
     with replacing(path, source=like.path) as beside:
         (patched.write_archive if wanted == ARCHIVE else patched.write_file)(like, arrays, beside)
     return path

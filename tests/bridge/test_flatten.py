@@ -750,6 +750,72 @@ def siamese(keras: Any, sizes: tuple[tuple[int, int], tuple[int, int]]) -> Any:
     )
 
 
+class Weighed(nn.Module):
+    """A convolution whose channels are weighed by a squeeze and an excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.squeeze, self.excite = nn.Conv2d(3, 6, 2), nn.Linear(6, 2), nn.Linear(2, 6)
+        self.fc = nn.Linear(72, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        weights = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
+        result: torch.Tensor = self.fc((torch.relu(x + x) * weights[:, :, None, None]).flatten(1))
+        return result
+
+
+def test_a_map_whose_channels_are_weighed_stays_a_map(keras: Any, same: Any) -> None:
+    layers = keras.layers
+    inputs = layers.Input((5, 4, 3))
+    x = layers.Conv2D(6, 2, name="conv")(inputs)
+    weights = layers.Dense(2, activation="relu", name="squeeze")(layers.GlobalAveragePooling2D()(x))
+    weights = layers.Reshape((1, 1, 6))(layers.Dense(6, activation="sigmoid", name="excite")(weights))
+    x = layers.Multiply()([weights, keras.ops.relu(x + x)])
+    plan = same(keras.Model(inputs, layers.Dense(2, name="fc")(layers.Flatten()(x))), Weighed())
+    assert [copy.target for copy in plan.copied.values() if copy.transform.maps] == ["fc.weight"]
+    assert "inferred" not in str(plan)
+
+
+class Autoencoder(nn.Module):
+    """A convolutional VAE without its noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Module(), nn.Module()
+        self.encoder.conv, self.encoder.z_mean = nn.Conv2d(3, 5, 2), nn.Linear(60, 2)
+        self.encoder.z_log_var = nn.Linear(60, 2)
+        self.decoder.fc, self.decoder.up = nn.Linear(2, 60), nn.ConvTranspose2d(5, 3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.encoder.conv(x)).flatten(1)
+        z = self.encoder.z_mean(x) + torch.exp(self.encoder.z_log_var(x))
+        result: torch.Tensor = self.decoder.up(torch.relu(self.decoder.fc(z)).view(-1, 5, 4, 3))
+        return result
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_a_variational_autoencoder_is_reordered_at_both_ends(weights_only: bool, keras: Any, same: Any) -> None:
+    layers = keras.layers
+
+    @keras.saving.register_keras_serializable("tests")
+    class Sampling(layers.Layer):  # type: ignore[misc, name-defined]
+        def call(self, given: Any) -> Any:
+            return given[0] + keras.ops.exp(given[1])
+
+    inputs, z = layers.Input((5, 4, 3)), layers.Input((2,))
+    x = layers.Flatten()(layers.Conv2D(5, 2, activation="relu", name="conv")(inputs))
+    both = [layers.Dense(2, name="z_mean")(x), layers.Dense(2, name="z_log_var")(x)]
+    encoder = keras.Model(inputs, [*both, Sampling()(both)], name="encoder")
+    y = layers.Reshape((4, 3, 5))(layers.Dense(60, activation="relu", name="fc")(z))
+    decoder = keras.Model(z, layers.Conv2DTranspose(3, 2, name="up")(y), name="decoder")
+    model = keras.Model(inputs, decoder(encoder(inputs)[2]))
+    said: dict[str, Any] = {"unflatten": {"decoder/fc": (4, 3, 5)}} if weights_only else {}
+    if weights_only:
+        said["flatten"] = dict.fromkeys(("encoder/z_mean", "encoder/z_log_var"), (4, 3, 5))
+    same(model, Autoencoder(), weights_only=weights_only, **said)
+
+
 def test_layers_that_are_shared_are_followed_call_by_call(keras: Any, same: Any, saved: Any) -> None:
     same(siamese(keras, ((5, 4), (5, 4))), Shared())
     with pytest.raises(bridge.BridgeError, match=r"fc takes 60 flattened values"):

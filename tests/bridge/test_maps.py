@@ -70,6 +70,10 @@ GUESSED: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, tuple[int | None,
         {"a": (3, 2, 4), "b": (3, 4, 3), "c": (3, 7, 3), "fc": (30, 2)},
         {"fc": ()},
     ),
+    "joined maps that are pooled, as wide as those before": (
+        {"a": (3, 3, 2, 4), "b": (3, 3, 4, 3), "c": (3, 3, 7, 4), "d": (3, 3, 7, 3), "fc": (7, 2)},
+        {},
+    ),
     "attention": ({"a": (3, 2, 5), "att__query": (5, 2, 4), "att__attention_output": (2, 4, 5), "fc": (20, 3)}, {}),
 }
 
@@ -124,7 +128,7 @@ def layer_of(layers: Any, rank: int, first: bool, given: Mapping[str, Any]) -> A
     """The layer that is described, or None where Keras has none."""
     kind, data_format = given["kind"], {"data_format": "channels_first" if first else "channels_last"}
     name = f"Conv{rank}DTranspose" if kind == "ConvTranspose" else f"{kind}{rank}D"
-    made = getattr(L, name, None)
+    made = getattr(layers, name, None)
     if made is None or (first and kind in ("SeparableConv", "DepthwiseConv", "ConvTranspose")):
         return None
     sizes, strides, dilation, edges, more = (
@@ -298,6 +302,22 @@ def test_keras_1_merges_by_mode() -> None:
         assert maps_of(source).inputs["fc"].shape == (4, 3, channels)
 
 
+def test_a_dense_layer_over_a_map_has_its_channels_where_its_place_has_them(keras: Any) -> None:
+    """A convolution over one position leaves them first, a Linear needs them last."""
+    layers = keras.layers
+    steps = [layers.Conv2D(5, 2), layers.Dense(7, name="a"), layers.Flatten(), layers.Dense(2, name="fc")]
+    source = described(keras.Sequential([layers.Input((4, 5, 3)), *steps]))
+    assert maps_of(source).inputs == {}
+    assert maps_of(source, frozenset({"a"})).inputs["fc"].shape == (3, 4, 7)
+
+
+def test_outputs_reshaped_to_channels_first_are_as_pytorch_views_them(keras: Any) -> None:
+    layers = keras.layers
+    up = layers.Conv2DTranspose(2, 2, data_format="channels_first")
+    model = keras.Sequential([layers.Input((7,)), layers.Dense(24, name="fc"), layers.Reshape((4, 2, 3)), up])
+    assert maps_of(described(model)).outputs == {}
+
+
 JUNK = st.sampled_from([None, -1, 0, 3, 10**30, 1.5, True, "x", "channels_first", [], [1, 2], [[1, 2], [0, 1]], {}])
 
 
@@ -349,3 +369,29 @@ def test_models_inside_models_that_are_used_again_and_again_are_not_followed_for
         model = {"class_name": "Functional", "config": config}
     with pytest.raises(bridge.BridgeError, match="calls its layers more than"):
         maps_of(Source({}, format="", architecture=model))
+
+
+@pytest.mark.parametrize("kind", ["rows of rows", "axes", "sums"])
+def test_values_of_more_layers_or_axes_than_any_model_has_are_refused(kind: str) -> None:
+    start = {"class_name": "InputLayer", "name": "x", "config": {"batch_shape": [None, 4]}, "inbound_nodes": []}
+    entries: list[dict[str, Any]] = [start]
+
+    def add(name: str, class_name: str, config: dict[str, Any], *given: str) -> str:
+        nodes = [[[each, 0, 0] for each in given]]
+        entries.append({"class_name": class_name, "name": name, "config": config, "inbound_nodes": nodes})
+        return name
+
+    end = "x"
+    for at in range(2000):
+        if kind == "sums":
+            end = add(f"sum{at}", "Add", {}, end, add(f"dense{at}", "Dense", {"units": 4}, "x"))
+        else:
+            end = add(f"row{at}", "RepeatVector", {"n": 2}, end)
+            end = add(f"flat{at}", "Flatten", {}, end) if kind == "rows of rows" else end
+    add("fc", "Dense", {"units": 2}, end)
+    source = Source({}, format="", architecture={"class_name": "Functional", "config": {"layers": entries}})
+    if kind == "rows of rows":
+        assert maps_of(source).inputs == {}
+    else:
+        with pytest.raises(bridge.BridgeError, match="values have more than 32 axes"):
+            maps_of(source)

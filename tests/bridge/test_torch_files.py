@@ -1,6 +1,7 @@
 """PyTorch's own files are read under the same names, whatever was put around the state dict."""
 
 import collections
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -114,13 +115,43 @@ def test_a_sparse_tensor_is_refused_before_anything_is_copied(unchanged: Any) ->
     assert same()
 
 
-def test_the_shapes_of_a_safetensors_file_are_known_before_its_numbers_are_read(tmp_path: Path) -> None:
+def test_shapes_are_known_before_numbers_are_read(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    save_file({"fc.weight": torch.zeros(2, 3)}, path)
-    source = bridge.read(path)
-    assert source.shapes == {"fc/weight": (2, 3)}
     save_file({"fc.weight": torch.full((2, 3), 7.0)}, path)
-    np.testing.assert_array_equal(source["fc/weight"], np.full((2, 3), 7.0))
+    source = bridge.read(path)
+    with path.open("r+b") as file:  # in the last moment
+        file.seek(-24, os.SEEK_END)
+        file.write(torch.full((2, 3), 8.0).numpy().tobytes())
+    assert source.shapes == {"fc/weight": (2, 3)}
+    with pytest.raises(bridge.BridgeError, match=r"has changed meanwhile\. Read it again"):
+        source["fc/weight"]
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save])
+def test_a_file_that_is_replaced_or_removed_meanwhile_is_read_as_it_was(
+    save: Callable[..., None], tmp_path: Path
+) -> None:
+    path, other = tmp_path / "w", tmp_path / "other"
+    save({"fc.weight": torch.full((2, 3), 7.0)}, path)
+    save({"fc.weight": torch.zeros(9)}, other)
+    first, second = bridge.read(path), bridge.read(path)
+    other.replace(path)
+    np.testing.assert_array_equal(first["fc/weight"], np.full((2, 3), 7.0))
+    path.unlink()
+    np.testing.assert_array_equal(second["fc/weight"], np.full((2, 3), 7.0))
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save])
+@pytest.mark.parametrize("fetched", [True, False])
+def test_a_file_that_is_cut_off_meanwhile_is_refused(save: Callable[..., None], fetched: bool, tmp_path: Path) -> None:
+    path = tmp_path / "w"
+    save({"fc.weight": torch.ones(3000)}, path)
+    source = bridge.read(path)
+    if fetched:
+        assert source["fc/weight"].sum() == 3000
+    os.truncate(path, 4096)
+    with pytest.raises(bridge.BridgeError, match="has changed meanwhile"):
+        source["fc/weight"]
 
 
 def test_layers_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
