@@ -15,7 +15,7 @@ def changed(tensor: Stored, shape: Shape, change: Callable[[Array], Array], how:
     return replace(
         tensor,
         shape=shape,
-        fetch=lambda: np.ascontiguousarray(change(tensor.fetch()).reshape(shape)),
+        fetch=lambda: np.asarray(change(tensor.fetch()).reshape(shape), order="C"),
         how=", ".join(each for each in (tensor.how, how) if each),
     )
 

@@ -10,12 +10,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from . import names
+from . import names, pickled_files, safetensors_files
 from .adaptation import adapted
 from .atomic import replacing
 from .errors import BridgeError
@@ -133,24 +130,14 @@ Writer = Callable[[dict[str, Tensor], Path, dict[str, str]], None]
 
 
 def _writer(path: Path) -> Writer:
-    writers = {".safetensors": _write_safetensors, ".pt": _write_pickled, ".pth": _write_pickled}
+    writers = {".safetensors": safetensors_files.write, ".pt": _write_pickled, ".pth": _write_pickled}
     if path.suffix not in writers:
         raise BridgeError(f"{path} should end in .safetensors, .pt or .pth.")
     return writers[path.suffix]
 
 
-def _write_safetensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    try:
-        save_file(tensors, path, header)
-    except SafetensorError as error:  # a full disk, say
-        raise OSError(str(error)) from error
-
-
 def _write_pickled(tensors: dict[str, Tensor], path: Path, _: dict[str, str]) -> None:
-    try:
-        torch.save(tensors, path)
-    except RuntimeError as error:
-        raise OSError(str(error).split("\n")[0]) from error
+    pickled_files.write(tensors, path)
 
 
 def _sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from . import archive, keras_0, keras_h5, keras_v3, torch_files
+from . import archive, keras_0, keras_h5, keras_v3, tail, torch_files
 from .errors import BridgeError
 from .hdf5 import LARGEST, open_file, regular
 from .source import Shape, Source
@@ -50,6 +50,7 @@ def read(
     start = _start(path)
     if start.startswith(HDF5) or _behind_a_user_block(path):
         file = open_file(path, isolated=isolated, largest=largest)
+        tail.check(file.content)
         if keras_0.is_keras_0(file):
             return keras_0.read(file, dim_ordering, kernels, flatten)
         if not keras_h5.is_legacy(file) and keras_v3.recognises(file.root):
@@ -58,11 +59,11 @@ def read(
     if start.startswith(ZIP):
         if OF_KERAS & archive.members(path).keys():
             return keras_v3.read_archive(path, isolated=isolated, largest=largest)
-        return torch_files.read_pickled(path)
+        return torch_files.read_pickled(path, largest)
     if start[8:9] == b"{":
         return torch_files.read_safetensors(path)
     if start.startswith(PICKLE):
-        return torch_files.read_pickled(path)
+        return torch_files.read_pickled(path, largest)
     if start.lstrip().startswith(b"{"):
         return keras_v3.read_shards(path, isolated=isolated, largest=largest, config=config)
     raise BridgeError(f"{path} is not a weights file: it begins with {start[:8]!r}. {GIVE}")

@@ -92,7 +92,11 @@ def _kinds(file: File, config: Mapping[str, Any]) -> dict[str, str]:
     """The class of every layer by its path; a few long names inside one another can make endless ones."""
     kinds: dict[str, str] = {}
     length = 0
-    for path, layer in architecture.walk(architecture.layers(config)):
+    try:
+        found = architecture.layers(config)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BridgeError(f"{file.path}: its model_config describes no model. Get the file again.") from error
+    for path, layer in architecture.walk(found):
         length += len(path)
         if length > LONGEST_NAMES:
             raise BridgeError(f"{file.path}: its model_config has longer names than any model has. Get the file again.")
@@ -136,13 +140,14 @@ def _tensors(file: File, weights: Group, layer: str) -> dict[str, Stored]:
     group = file.child(weights, layer)
     if not isinstance(group, Group):
         raise BridgeError(f"{file.path} lists the layer {shown(layer)!r} but does not hold it. Get the file again.")
+    where = f"{file.path}: layer {shown(layer)}"
     tensors: dict[str, Stored] = {}
     for name in listed(group, "weight_names") or []:
         dataset = file.child(group, name)
         if not isinstance(dataset, Dataset):
-            raise BridgeError(f"{file.path}: layer {shown(layer)} lists the weight {shown(name)!r} but does not hold it.")
+            raise BridgeError(f"{where} lists the weight {shown(name)!r} but does not hold it. Get the file again.")
         if name in tensors:
-            raise BridgeError(f"{file.path}: layer {shown(layer)} lists the weight {shown(name)!r} twice. Get the file again.")
+            raise BridgeError(f"{where} lists the weight {shown(name)!r} twice. Get the file again.")
         tensors[name] = file.stored(dataset)
     return tensors
 

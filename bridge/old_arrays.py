@@ -34,8 +34,8 @@ FIRST = "Its kernels have their channels first (dim_ordering 'th'): they are giv
 TURNED = "Theano wrote it: its kernels are rotated by 180 degrees, as all but Theano compute with them."
 SQUARED = "{0}: Keras before 1.0.6 stored a standard deviation, squared here; it divided by that plus epsilon."
 WHOSE = (
-    "the file does not say whether Theano wrote it: read it with kernels='th' (rotated by 180 degrees, as Theano's need to "
-    "be) or kernels='tf' (taken as they are)."
+    "the file does not say whether Theano wrote it: read it with kernels='th' (rotated by 180 degrees, as Theano's "
+    "need to be) or kernels='tf' (taken as they are)."
 )
 WHICH = (
     "{0} takes {1} values of a map with its channels first, and the file does not say of which: "
@@ -74,39 +74,33 @@ def modern(
 
     `kinds` are the classes that the file says. `dim_ordering` and `kernels`, "th" or "tf", say what a
     file of Keras 0 or 1 does not: whether its channels come first, and whether Theano wrote it, whose
-    kernels are rotated. Without an `architecture`, a Dense layer behind a Flatten of channels first has
-    its rows brought to the order of height, width, channels, of a square map or the one in `flatten`;
-    with one, they are as it says. Refused: options that contradict the file.
+    kernels are rotated. Without an `architecture`, the rows behind a Flatten of channels first are
+    brought to the order of height, width, channels, of a square map or that of `flatten`; with one, they
+    are as it says. Refused: options that contradict the file.
     """
-    number = tuple(int(each) for each in re.findall(r"\d+", version or "")[:3]) or (1,)
+    number = tuple(int(each) for each in re.findall(r"[0-9]{1,6}", version or "")[:3]) or (1,)
     _check(number, dim_ordering=dim_ordering, kernels=kernels)
     found: Layers = _by_layer(stored)
     known = _named(found) | _classes(kinds, architecture)
     ordering, notes = None, []
     if number < (2,):
-        shapes = {layer: shapes_of(each) for layer, each in found.items()}
-        ordering, note = old_orderings.ordering(shapes, known, old_orderings.configured(architecture), dim_ordering)
+        ordering, note = _ordering(found, known, architecture, dim_ordering)
         known |= {} if ordering == "th" else old_kernels.lines(found, known)
         found, squared = _squared(old_kernels.keras_1(found, known, ordering, number), number)
         notes += [note, FIRST if ordering == "th" else "", squared]
     windows = {layer: old_kernels.windows(each, known.get(layer), number) for layer, each in found.items()}
-    if any(windows.values()) and (kernels or backend) in ("th", "theano"):
+    window = any(windows.values())
+    if window and (kernels or backend) in ("th", "theano"):
         found = {layer: old_kernels.turned(each, windows[layer]) for layer, each in found.items()}
         notes.append(TURNED)
     learnt = _named(found) | dict(kinds) | _learnt(found, known, kinds)
     rows = old_flatten.Rows(_as_today(found))
     if ordering == "th" and architecture is None:
         rows = old_flatten.channels_last(rows.stored, learnt, flatten or {})
-    undecided = [WHICH.format(layer, count) for layer, count in rows.unknown.items()]
-    if ordering == "th" and any(windows.values()) and not kernels and not backend:
-        undecided.insert(0, WHOSE)
-    return Modern(
-        stored=rows.stored,
-        kinds=learnt,
-        notes=tuple(note for note in (*notes, *rows.notes) if note),
-        undecided=" ".join(undecided) or None,
-        flattened=rows.maps,
-    )
+    undecided = [WHOSE] if ordering == "th" and window and not (kernels or backend) else []
+    undecided += [WHICH.format(layer, count) for layer, count in rows.unknown.items()]
+    notes = [note for note in (*notes, *rows.notes) if note]
+    return Modern(rows.stored, learnt, tuple(notes), " ".join(undecided) or None, rows.maps)
 
 
 def told(stored: Mapping[str, Stored], kinds: Mapping[str, str]) -> dict[str, Stored]:
@@ -124,6 +118,13 @@ def _check(number: tuple[int, ...], **options: str | None) -> None:
             raise BridgeError(f"{option}={value!r} is neither 'th' nor 'tf': say one of them, or leave it out.")
     if options["dim_ordering"] and number >= (2,):
         raise BridgeError("dim_ordering is for files of Keras 0 and 1; those of Keras 2 have one order. Leave it out.")
+
+
+def _ordering(
+    found: Layers, known: Mapping[str, str], architecture: Mapping[str, Any] | None, said: str | None
+) -> tuple[str, str]:
+    shapes = {layer: shapes_of(tensors) for layer, tensors in found.items()}
+    return old_orderings.ordering(shapes, known, old_orderings.configured(architecture), said)
 
 
 def _by_layer(stored: Mapping[str, Stored]) -> dict[str, dict[str, Stored]]:
@@ -172,7 +173,7 @@ def _as_today(found: Layers) -> dict[str, Stored]:
     for layer, tensors in found.items():
         if old_recurrent.is_cudnn(shapes_of(tensors)):
             tensors = old_recurrent.from_cudnn(tensors)
-        if "depthwise_kernel" in tensors and "pointwise_kernel" not in tensors:
+        if "depthwise_kernel" in tensors and not {"pointwise_kernel", "kernel"} & tensors.keys():
             tensors = {"kernel" if role == "depthwise_kernel" else role: each for role, each in tensors.items()}
         today[layer] = tensors
     return _by_key(today)

@@ -64,7 +64,7 @@ def _rows(shapes: Mapping[str, Shape]) -> int:
 
 def _tensor(key: str, tensor: Stored, maps: Mapping[str, Shape]) -> Stored:
     layer, role = split(key)
-    if layer not in maps or (role != "kernel" and role not in PER_VALUE):
+    if layer not in maps or (role != "kernel" and role not in PER_VALUE) or tensor.shape[:1] != (prod(maps[layer]),):
         return tensor
     *window, channels = maps[layer]
     return refilled(tensor, (channels, *window), (*range(1, len(maps[layer])), 0))

@@ -45,7 +45,7 @@ def as_kind(tensors: Tensors, kind: str | None, oldest: bool = False) -> dict[st
     kernel = tensors.get("kernel")
     if kernel is None:
         return dict(tensors)
-    if kind == "Embedding":
+    if kind == "Embedding" and "embeddings" not in tensors:
         return {"embeddings" if role == "kernel" else role: tensor for role, tensor in tensors.items()}
     if kind == "Conv1D" and len(kernel.shape) == 4:
         return {**tensors, "kernel": _line(kernel, outputs(shapes_of(tensors)), oldest)}

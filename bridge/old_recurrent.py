@@ -17,12 +17,19 @@ ROLES = {"W": "kernel", "U": "recurrent_kernel", "b": "bias"}
 def together(layer: Mapping[str, Stored]) -> dict[str, Stored]:
     """A layer whose gates were stored apart, with kernel, recurrent_kernel and bias; any other layer as it is."""
     for gates in ORDERS:
-        apart = {f"{letter}_{gate}" for letter in ROLES for gate in gates}
-        if apart <= layer.keys():
+        apart = {role: [f"{letter}_{gate}" for gate in gates] for letter, role in ROLES.items()}
+        names = {name for each in apart.values() for name in each}
+        if names <= layer.keys() and not apart.keys() & layer.keys() and _fit(layer, apart):
             how = f"gates {', '.join(gates)} side by side"
-            found = {role: joined([layer[f"{letter}_{gate}"] for gate in gates], how) for letter, role in ROLES.items()}
-            return found | {role: tensor for role, tensor in layer.items() if role not in apart}
+            found = {role: joined([layer[name] for name in each], how) for role, each in apart.items()}
+            return found | {role: tensor for role, tensor in layer.items() if role not in names}
     return dict(layer)
+
+
+def _fit(layer: Mapping[str, Stored], apart: Mapping[str, list[str]]) -> bool:
+    """Whether the arrays of all gates are of one shape."""
+    shapes = [{layer[name].shape for name in names} for names in apart.values()]
+    return all(len(each) == 1 and each != {()} for each in shapes)
 
 
 def kind(shapes: Mapping[str, Shape]) -> str | None:

@@ -41,6 +41,7 @@ class Edges(nn.Module):
 
 
 def main(weights: str, image: str, target: str) -> None:
+    """Write the image and its edges side by side."""
     network = Edges().eval()
     names = {r".*/(block\d_conv\d)": r"encoder.\1", "conv2d": "sides.0", "conv2d_5": "fuse"}
     names |= {f"conv2d_{index}": f"sides.{index}" for index in range(1, 5)}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import tail
 from ..errors import BridgeError
 from ..source import Array, Source
 
@@ -25,6 +26,7 @@ def write_file(like: Source, arrays: Mapping[str, Tensor], path: Path) -> None:
     with path.open("r+b") as file:
         _copy_weights(like, file)
         _replace(like, arrays, file)
+    tail.append(path)
 
 
 def write_archive(like: Source, arrays: Mapping[str, Tensor], path: Path) -> None:
@@ -49,6 +51,7 @@ def _copy_weights(like: Source, target: IO[bytes]) -> None:
     if not zipfile.is_zipfile(like.path):
         with like.path.open("rb") as source:
             shutil.copyfileobj(source, target, 1 << 20)
+            target.truncate(tail.body_of(source.fileno(), 0, target.tell()))  # a digest of other numbers
         return
     with zipfile.ZipFile(like.path) as archive, archive.open(WEIGHTS) as source:
         shutil.copyfileobj(source, target, 1 << 20)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .. import tail
 from ..atomic import replacing
 from ..errors import BridgeError
 from ..formats import read
@@ -114,6 +115,7 @@ def _write_legacy(layers: Mapping[str, Mapping[str, Tensor]], path: Path) -> Pat
     whole = legacy.content(layers)
     with replacing(path) as beside:
         beside.write_bytes(whole)
+        tail.append(beside)
     return path
 
 

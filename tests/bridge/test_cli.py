@@ -228,7 +228,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "another zip": (zipped("notes.txt"), "is not a whole file of weights"),
     "HDF5 of nothing": (hdf5(), "holds no Keras layers"),
     "Keras 0": (hdf5(lambda file: file.attrs.__setitem__("nb_layers", 3)), "lists layer_0 but does not hold it"),
-    "Keras 3 of nothing": (hdf5(lambda file: file.create_group("layers/conv2d/vars")), "without any weights"),
+    "Keras 3 of nothing": (hdf5(lambda file: file.create_group("layers/conv2d/vars")), "holds no weights"),
     "HDF5 of images": (hdf5(lambda file: file.__setitem__("images", [1.0])), "its top level is ['images']"),
     "a name like a command": (hdf5(lambda file: file.attrs.__setitem__("layer_names", [RED])), "lists the layer"),
 }

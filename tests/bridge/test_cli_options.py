@@ -19,8 +19,8 @@ from torch import nn
 
 def network(inputs=3, outputs=4, eps=1e-3):
     torch.manual_seed(0)
-    layers = [("stem", nn.Conv2d(inputs, 6, 3)), ("scale", nn.BatchNorm2d(6, eps=eps, momentum=0.01)), ("act", nn.ReLU())]
-    layers += [("head", nn.Conv2d(6, outputs, 1))]
+    layers = [("stem", nn.Conv2d(inputs, 6, 3)), ("scale", nn.BatchNorm2d(6, eps=eps, momentum=0.01))]
+    layers += [("act", nn.ReLU()), ("head", nn.Conv2d(6, outputs, 1))]
     whole = nn.Sequential()
     for name, layer in layers:
         whole.add_module(name, layer)
@@ -29,7 +29,7 @@ def network(inputs=3, outputs=4, eps=1e-3):
 
 
 @pytest.fixture
-def made(keras: Any, randomised: Any, saved: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def made(keras: Any, randomised: Any, saved: Any) -> Path:
     """A Keras file whose names have nothing in common with the module's."""
     layers = keras.layers
     x = inputs = layers.Input((8, 7, 3))

@@ -432,6 +432,14 @@ def names(*given: Any) -> Fill:
     return lambda file: file["dense"].attrs.__setitem__("weight_names", list(given))
 
 
+BROKEN = {
+    "class_name": "Functional",
+    "config": {
+        "layers": [
+            {"class_name": "Dense", "config": {}, "inbound_nodes": [{"class_name": "__keras_tensor__", "config": 3}]}
+        ]
+    },
+}
 KERAS: dict[str, tuple[Fill, str]] = {
     "a weight above its layer": (names("../dense/kernel"), "points outside its layer"),
     "a weight from the root": (names("/dense/kernel"), "points outside its layer"),
@@ -464,6 +472,10 @@ KERAS: dict[str, tuple[Fill, str]] = {
     "a very deep configuration": (
         lambda file: file.attrs.__setitem__("model_config", "[" * 100_000),
         "model_config is not readable JSON",
+    ),
+    "a configuration with a broken record of a tensor": (
+        lambda file: file.attrs.__setitem__("model_config", json.dumps(BROKEN)),
+        "its model_config describes no model",
     ),
     "a configuration of very many values": (
         lambda file: file.attrs.__setitem__("model_config", "[" + "[]," * 5_000_000 + "[]]"),

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import bridge
@@ -46,8 +48,8 @@ def vgg() -> Steps:
     """The model of make_keras0.py; its layers are called as their groups."""
     steps: Steps = []
     for places, widths in (((1, 3), (3, 4, 4)), ((6, 8), (4, 6, 6))):
-        for place, given, out in zip(places, widths, widths[1:], strict=False):
-            steps += [(f"layer_{place}", nn.Conv2d(given, out, 3, padding=1)), RELU]
+        for place, channels, out in zip(places, widths, widths[1:], strict=False):
+            steps += [(f"layer_{place}", nn.Conv2d(channels, out, 3, padding=1)), RELU]
         steps.append(POOL)
     steps += [FLATTEN, ("layer_11", nn.Linear(24, 7)), RELU, ("layer_13", nn.Linear(7, 5)), RELU]
     return [*steps, ("layer_15", nn.Linear(5, 3))]
@@ -88,8 +90,8 @@ def test_a_file_of_keras_0_gives_what_keras_0_gave(name: str, chain: Any) -> Non
     plan = bridge.load(module, source, strict=True)
     assert len(plan.copied) == sum(not key.endswith("num_batches_tracked") for key in module.state_dict())
     with torch.inference_mode():
-        given = module.eval()(torch.from_numpy(recorded["x"]).permute(0, 3, 1, 2)).softmax(1)
-    np.testing.assert_allclose(given.numpy(), recorded["y"], rtol=1e-4, atol=1e-5)
+        y = module.eval()(torch.from_numpy(recorded["x"]).permute(0, 3, 1, 2)).softmax(1)
+    np.testing.assert_allclose(y.numpy(), recorded["y"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_file_of_channels_first_waits_for_a_word(chain: Any) -> None:
@@ -117,15 +119,15 @@ UNITS = {"fc1": 9, "fc2": 7, "predictions": 5}
 
 def names_and_shapes(widths: Sequence[Sequence[int]], rows: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
-    given = 3
+    channels = 3
     for block, outs in enumerate(widths, start=1):
         for conv, out in enumerate(outs, start=1):
-            shapes[f"block{block}_conv{conv}"] = (3, 3, given, out)
-            given = out
-    given *= rows
+            shapes[f"block{block}_conv{conv}"] = (3, 3, channels, out)
+            channels = out
+    values = channels * rows
     for name, out in UNITS.items():
-        shapes[name] = (given, out)
-        given = out
+        shapes[name] = (values, out)
+        values = out
     return shapes
 
 
@@ -189,12 +191,12 @@ def test_the_published_vgg_computes_what_keras_computes(
     values = weights("vgg16")
     layers = [keras.layers.Input((64, 64, 3))]
     steps: Steps = []
-    given = 3
+    channels = 3
     for name, (kernel, _) in values.items():
         if name.startswith("block"):
             layers.append(keras.layers.Conv2D(kernel.shape[3], 3, padding="same", activation="relu", name=name))
-            steps += [(name, nn.Conv2d(given, kernel.shape[3], 3, padding=1)), RELU]
-            given = kernel.shape[3]
+            steps += [(name, nn.Conv2d(channels, kernel.shape[3], 3, padding=1)), RELU]
+            channels = kernel.shape[3]
             if name in ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"):
                 layers.append(keras.layers.MaxPooling2D())
                 steps.append(POOL)
@@ -303,3 +305,9 @@ def test_options_that_contradict_the_file_are_refused_by_its_name(wrote: Any, nu
         bridge.BridgeError, match=r"made\.h5: dim_ordering is not 'tf' but 'th': layer_0 has the kernel"
     ):
         bridge.read(path, dim_ordering="tf")
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.lists(st.integers(0, 4), max_size=5).map(tuple), max_size=14))
+def test_every_array_has_a_name_of_its_own(shapes: list[tuple[int, ...]]) -> None:
+    assert len(set(keras_0.keys(shapes))) == len(shapes)

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 import bridge
 from bridge import old_arrays
 from bridge.source import Stored, in_memory
+from bridge.spelling import KERAS_1_ROLES
 
 FIXTURES = Path(__file__).parent / "fixtures"
 Arrays = Mapping[str, np.ndarray]
@@ -321,10 +324,10 @@ def test_all_four_kinds_of_public_vgg_files_hold_the_same_weights(
     assert modern.undecided is None
     assert list(modern.stored) == list(expected)
     for key, array in expected.items():
-        given = modern.stored[key].fetch()
-        np.testing.assert_array_equal(given, array, err_msg=key)
-        assert modern.stored[key].shape == given.shape
-        assert given.flags.c_contiguous
+        fetched = modern.stored[key].fetch()
+        np.testing.assert_array_equal(fetched, array, err_msg=key)
+        assert modern.stored[key].shape == fetched.shape
+        assert fetched.flags.c_contiguous
     assert modern.flattened == ({"fc1": (2, 2, 4)} if ordering == "th" else {})
 
 
@@ -624,3 +627,36 @@ def test_what_keras_3_has_is_as_it_was(version: str, numbers: Draw, stored_of: A
     modern = old_arrays.modern(stored, version=version, backend="tensorflow", kinds={})
     assert modern.stored == stored
     assert (modern.notes, modern.undecided) == ((), None)
+
+
+SHAPES = st.lists(st.integers(0, 4), max_size=5).map(tuple)
+NAMES = st.sampled_from(["conv", "gru_1", "embedding_1", "convolution1d_1", "deconvolution2d_1", "bn", "fc1"])
+KEYS = st.builds("{}/{}".format, NAMES, st.sampled_from([*KERAS_1_ROLES.values(), "embeddings", "own"]))
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shapes=st.dictionaries(KEYS, SHAPES, max_size=16),
+    version=st.sampled_from(["0", "1", "1.0.8", "1.2.2", "2.2.4", "3.15.1"]),
+    dim_ordering=st.sampled_from([None, "th", "tf"]),
+    kernels=st.sampled_from([None, "th", "tf"]),
+)
+def test_no_array_gets_lost_and_no_number_changes_whatever_a_file_holds(
+    shapes: dict[str, tuple[int, ...]], version: str, dim_ordering: str | None, kernels: str | None, stored_of: Any
+) -> None:
+    assume(all(len(shape) > 1 for key, shape in shapes.items() if key.endswith("recurrent_kernel")))
+    arrays = {key: np.random.default_rng(0).random(shape) for key, shape in shapes.items()}
+    try:
+        modern = old_arrays.modern(
+            stored_of(arrays), version=version, backend=None, kinds={}, dim_ordering=dim_ordering, kernels=kernels
+        )
+    except bridge.BridgeError:
+        return
+    found = {key: tensor.fetch() for key, tensor in modern.stored.items()}
+    assert {key: array.shape for key, array in found.items()} == {key: t.shape for key, t in modern.stored.items()}
+    if not any("squared" in tensor.how or "added" in tensor.how for tensor in modern.stored.values()):
+        assert numbers_in(found) == numbers_in(arrays)
+
+
+def numbers_in(arrays: Arrays) -> list[float]:
+    return sorted(number for array in arrays.values() for number in array.ravel().tolist())

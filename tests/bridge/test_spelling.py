@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import bridge
 from bridge.spelling import spell
@@ -175,3 +177,21 @@ def test_keras_3_files_keep_every_weight_under_today_s_name(
         ]
         for stored, weight in zip(source.values(), model.weights, strict=True):
             np.testing.assert_array_equal(stored, weight.value.detach().numpy())
+
+
+PARTS = st.sampled_from(
+    ["gru", "gru_1", "rnn", "lstm_cell", "lstm_cell_1", "stacked_rnn_cells", "kernel", "kernel_1", "b"]
+)
+NAMES = st.lists(PARTS, min_size=1, max_size=4).map("/".join) | st.sampled_from(
+    ["gru_1_W_z:0", "W", "_b", "param_0", ""]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    weights=st.lists(st.tuples(NAMES, st.lists(st.integers(0, 3), max_size=4).map(tuple)), max_size=8),
+    children=st.none() | st.lists(NAMES, max_size=3),
+)
+def test_any_names_at_all_are_spelled(weights: list[tuple[str, tuple[int, ...]]], children: list[str] | None) -> None:
+    names, shapes = [name for name, _ in weights], [shape for _, shape in weights]
+    assert len(spell("rnn", names, shapes, children)) == len(names)

@@ -78,6 +78,14 @@ def test_every_network_for_segmentation_is_here() -> None:
 
 
 @EVERY
+def test_every_layer_has_one_keras_name(name: str) -> None:
+    model, _ = small(name)
+    layers = {path for path, layer in model.named_modules() if [*layer.parameters(recurse=False)]}
+    assert set(model.keras_layers) == layers
+    assert len(set(model.keras_layers.values())) == len(layers)
+
+
+@EVERY
 @pytest.mark.parametrize("channels", [1, 6])
 def test_images_of_any_number_of_channels_give_logits_of_their_size(name: str, channels: int) -> None:
     model, x = small(name, channels)
