@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .adaptation import adapted
 from .errors import BridgeError
 from .formats import read
-from .match import planned
+from .match import planned, prepared
 from .options import Choices, Options
 from .plan import Copy, Plan
 from .slots import tensor_of
@@ -33,7 +32,7 @@ def load(module: nn.Module, source: Weights, **choices: Unpack[Choices]) -> Plan
     module is as it was.
     """
     options = Options.of(choices)
-    given = adapted(source_of(source, options), options)
+    given = prepared(source_of(source, options), module, options)
     plan = planned(given, module, options)
     targets = {copy.target: tensor_of(module, copy.target) for copy in plan.copied.values()}
     for name, tensor in targets.items():

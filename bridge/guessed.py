@@ -131,7 +131,7 @@ def _convolution(layer: str, shapes: Shapes, kind: str | None) -> _Convolution |
     attention = len(bias) > 1 or layer.rpartition("/")[2] == "attention_output"  # has kernels of three axes, too
     if rank not in (1, 2, 3) or (attention and rank == 1) or (kind or "Conv") == "EinsumDense":
         return None
-    if "recurrent_kernel" in shapes:  # ConvLSTM: four gates
+    if len(shapes.get("recurrent_kernel", ())) > 1:  # ConvLSTM: four gates
         return _Convolution(rank, kernel[-2], shapes["recurrent_kernel"][-2])
     if (kind or "").startswith("Depthwise"):
         return _Convolution(rank, kernel[-2], kernel[-2] * kernel[-1])

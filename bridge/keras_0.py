@@ -67,6 +67,7 @@ def read(
         kinds=modern.kinds,
         notes=modern.notes,
         undecided=modern.undecided,
+        flattened=modern.flattened,
     )
     return source.recognised()
 

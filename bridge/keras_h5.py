@@ -11,7 +11,6 @@ from .hdf5 import Dataset, File, Group, listed, shown
 from .source import Shape, Source, Stored
 from .spelling import spell
 
-DECONVOLUTION = "deconvolution2d"  # Keras 1's name, which auto-named layers carry in weights-only files
 MOST_COMPARISONS = 50_000_000  # of names in the file with names in its configuration
 LONGEST_NAMES = 64 << 20  # of all layers together, each with the names of those it is in
 
@@ -34,7 +33,7 @@ def read(
     if names is None:
         raise BridgeError(f"{file.path} holds no Keras layers: its top level is {_few(_members(file.root))}.")
     config = _config(file)
-    kinds = _kinds(file, config) if config else _named_kinds(names)
+    kinds = _kinds(file, config) if config else {}
     # Keras 2 was the first to write its version with the weights, late Keras 1 wrote it with whole models.
     version = _attribute("keras_version", weights, file.root) or "1"
     backend = _attribute("backend", weights, file.root)
@@ -64,6 +63,7 @@ def read(
         kinds=modern.kinds,
         notes=modern.notes,
         undecided=modern.undecided,
+        flattened=modern.flattened,
     ).recognised()
 
 
@@ -150,8 +150,3 @@ def _tensors(file: File, weights: Group, layer: str) -> dict[str, Stored]:
             raise BridgeError(f"{where} lists the weight {shown(name)!r} twice. Get the file again.")
         tensors[name] = file.stored(dataset)
     return tensors
-
-
-def _named_kinds(names: list[str]) -> dict[str, str]:
-    """The classes that Keras 1's own names tell and shapes do not."""
-    return {name: "Conv2DTranspose" for name in names if name.startswith(DECONVOLUTION)}

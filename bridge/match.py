@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from .adaptation import adapted
 from .errors import BridgeError
-from .flatten import Maps, maps_of
+from .flatten import OF_ROWS, Maps, maps_of
 from .layouts import KINDS, Layout
 from .notes import notes_on
+from .old_arrays import told
 from .options import Choices, Options, renamed, shortened
 from .pairing import kind_of_layer, paths_by_name, paths_by_order, refuse_unknown
 from .plan import Copy, Plan
@@ -23,9 +24,6 @@ from .transform import Transform, identity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-# Keras 1 stored a transposed convolution (height, width, in, out); the reader puts that right where it can tell one.
-DECONVOLUTION = Transform((2, 3, 0, 1))
 
 
 def match(source: Source, module: nn.Module, **choices: Unpack[Choices]) -> Plan:
@@ -39,13 +37,36 @@ def match(source: Source, module: nn.Module, **choices: Unpack[Choices]) -> Plan
     anything skipped or untouched.
     """
     options = Options.of(choices)
-    return planned(adapted(source, options), module, options)
+    return planned(prepared(source, module, options), module, options)
+
+
+def prepared(source: Source, module: nn.Module, options: Options) -> Source:
+    """The source with everything done to it that the options say, and what only the module tells of an old file.
+
+    Keras 1 stored some layers in other axes, and a weights-only file does not say which layers these are.
+    """
+    given = adapted(source, options)
+    if given.undecided or (given.keras_version or "").split(".")[0] != "1":
+        return given
+    sides = _pair(given, module, options)
+    originals = {split(name)[0]: split(key)[0] for key, name in sides.current.items()}
+    kinds = {
+        originals[layer]: sides.kinds.get(layer) or sides.places.places[path].kinds[0]
+        for layer, path in sides.paths.items()
+        if path in sides.places.places and originals[layer] not in given.kinds
+    }
+    return replace(given, stored=told(given.stored, kinds)) if kinds else given
 
 
 def planned(source: Source, module: nn.Module, options: Options) -> Plan:
     """The plan for a source that is adapted already."""
     if source.undecided:
         raise BridgeError(f"{source.name}: {source.undecided}")
+    for layer, map_ in source.flattened.items():
+        if options.flatten.get(layer, map_) != map_:
+            raise BridgeError(
+                f"{source.name}: {layer} is read as flattened from {map_}; give flatten to bridge.read."
+            )
     sides = _pair(source, module, options)
     copied, reasons = _copies(sides)
     _refuse_misfits(source, copied)
@@ -167,16 +188,9 @@ def _transform(sides: Sides, key: str, layout: Layout, slot: Slot, place: Place,
             f"{source.name}: {key} is {shape}, but {slot.target} is {slot.shape}, the {layout.role} of a "
             f"{kind} layer. Keep its initial value with skip {layer!r}."
         )
-    if kind == "Conv2DTranspose" and len(shape) == 4 and _of_keras_1(source, layer):
-        return DECONVOLUTION
-    if not (place.vector or kind == "Dense"):
+    if not (place.vector or kind in OF_ROWS):
         return transform
     return sides.maps.unfolded(transform, sides.options, layer, layout.role, shape, slot.shape)
-
-
-def _of_keras_1(source: Source, layer: str) -> bool:
-    """Whether Keras 1 stored a layer whose class its file does not tell, so that only the module does."""
-    return (source.keras_version or "").split(".")[0] == "1" and layer not in source.kinds
 
 
 def _no_counterpart(sides: Sides, key: str) -> str:

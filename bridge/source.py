@@ -46,7 +46,8 @@ class Source(Mapping[str, Array]):
     `layout` tells whose axes the arrays have: "keras" (channels last, Keras role names) or
     "torch" (PyTorch's axes and parameter names). `architecture` is the model's JSON where the
     file holds one; it is data and never becomes an object. `undecided` says what the file leaves open
-    without which no load would be right, and what decides it.
+    without which no load would be right, and what decides it. `flattened` are the maps by which the
+    reader has put the rows of an old file's layers into Keras 3's order.
     """
 
     stored: Mapping[str, Stored]
@@ -60,6 +61,7 @@ class Source(Mapping[str, Array]):
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
     undecided: str | None = None
+    flattened: Mapping[str, Shape] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Array:
         return self.stored[key].fetch()

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from . import names
 from .errors import BridgeError
-from .flatten import maps_of
+from .flatten import OF_ROWS, maps_of
 from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
 from .options import Options, shortened
 from .source import Source, split
 from .torch_files import from_state_dict
 from .transform import Transform, identity
 
+VECTORS = frozenset({"BatchNormalization", "LayerNormalization", "PReLU"})
 WRAPPERS = frozenset({"TimeDistributed", "Bidirectional", "RNN"})
 
 
@@ -81,7 +82,7 @@ def _keras(source: Source, scheme: names.Scheme, options: Options) -> Iterator[E
         for layout in _taking(source, key, kinds[layer]):
             transform = layout.transform(shape)
             assert transform is not None
-            if kinds[layer] in ("Dense", "BatchNormalization", "LayerNormalization", "PReLU"):
+            if kinds[layer] in OF_ROWS | VECTORS:
                 transform = maps.unfolded(transform, options, layer, role, shape, transform.shape(shape))
             yield Entry(_dotted(*_parameter(named[layer], layout.parameter, kinds[layer])), key, transform)
         yield from _beside(source, key, kinds[layer], named[layer])

@@ -132,7 +132,7 @@ class Transform:
             steps.append(f"axes {self.axes}")
         if self.joined is not None:
             steps.append("reshaped")
-        return (", ".join(steps) or "as is") + (" (inferred: a square map)" if self.inferred else "")
+        return (", ".join(steps) or "as is") + (" (inferred from shapes)" if self.inferred else "")
 
 
 def _named(map_: Shape) -> str:

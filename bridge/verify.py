@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from .adaptation import adapted
 from .apply import Weights, load, source_of
 from .errors import BridgeError
 from .flatten import flattened
-from .match import planned
+from .match import planned, prepared
 from .options import Choices, Options
 from .plan import Plan
 from .proof.cases import layers_of
@@ -58,7 +57,7 @@ def verify(
     is not installed or the file holds no model.
     """
     options = Options.of(choices)
-    given = adapted(source_of(source), options)
+    given = prepared(source_of(source, options), module, options)
     plan = planned(given, module, options)
     bare = getattr(module, "_orig_mod", module)  # torch.compile(module) wraps it
     for copy in plan.copied.values():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor, nn
 
-from ..flatten import maps_of
+from ..flatten import OF_ROWS, maps_of
 from ..layouts import KINDS, RECURRENT, Layout
 from ..options import Options
 from ..slots import Place, Places, Slot, places, tensor_of
@@ -36,7 +36,7 @@ def layers_of(module: nn.Module, options: Options) -> dict[str, dict[str, Tensor
     for key, layer, kind, layout, slot, place in found:
         transform = layout.transform(shapes[key], len(slot.shape))
         assert transform is not None
-        if place.vector or kind == "Dense":
+        if place.vector or kind in OF_ROWS:
             transform = maps.unfolded(transform, options, layer, layout.role, shapes[key], slot.shape)
         pieces.append(Piece(key, slot.target, transform, tensor_of(module, slot.target)))
     second = {slot.target: (tensor_of(module, slot.target), 0.0) for slot in _without_role(found, where)}
