@@ -14,7 +14,7 @@ from . import BridgeError, Choices, Plan, Report, Source, __version__, convert, 
 from .adapt import read_classes
 from .factory import build
 from .hdf5 import LARGEST
-from .names import SCHEMES
+from .naming.names import SCHEMES
 from .plan import table
 from .verify import verify_file
 

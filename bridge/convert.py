@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from . import names, pickled_files, safetensors_files
 from .adaptation import adapted
 from .atomic import replacing
 from .errors import BridgeError
 from .formats import read
+from .naming import names
 from .options import Choices, Options
 from .recurrent import special
 from .source import Source, split
 from .state_dict import Entry, as_state, entries
+from .torch_files import pickled_files, safetensors_files
 from .transform import Transform, identity
 from .version import VERSION
 from .write import KERAS_ENDINGS, write_source, write_state

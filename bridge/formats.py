@@ -8,9 +8,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from . import archive, keras_0, keras_h5, keras_v3, tail, torch_files
+from . import tail, torch_files
 from .errors import BridgeError
 from .hdf5 import LARGEST, open_file, regular
+from .keras_files import archive, keras_0, keras_h5, keras_v3
 from .source import Shape, Source
 
 HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -10,10 +10,10 @@ from torch import nn
 
 from .adaptation import adapted
 from .errors import BridgeError
-from .flatten import OF_ROWS, Maps, maps_of
+from .flattening.flatten import OF_ROWS, Maps, maps_of
+from .keras_files.old_arrays import told
 from .layouts import KINDS, Layout
 from .notes import notes_on
-from .old_arrays import told
 from .options import Choices, Options, renamed, shortened
 from .pairing import kind_of_layer, paths_by_name, paths_by_order, refuse_unknown
 from .plan import Copy, Plan
@@ -64,9 +64,7 @@ def planned(source: Source, module: nn.Module, options: Options) -> Plan:
         raise BridgeError(f"{source.name}: {source.undecided}")
     for layer, map_ in source.flattened.items():
         if options.flatten.get(layer, map_) != map_:
-            raise BridgeError(
-                f"{source.name}: {layer} is read as flattened from {map_}; give flatten to bridge.read."
-            )
+            raise BridgeError(f"{source.name}: {layer} is read as flattened from {map_}; give flatten to bridge.read.")
     sides = _pair(source, module, options)
     copied, reasons = _copies(sides)
     _refuse_misfits(source, copied)

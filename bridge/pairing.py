@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from . import names as naming
 from .errors import BridgeError
 from .layouts import KINDS, kind_of_torch_weight, kind_of_weights
+from .naming import names as naming
+from .naming.order import by_order
 from .options import Options
-from .order import by_order
 from .slots import Place, Places
 from .source import Shape, Source
 

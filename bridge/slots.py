@@ -10,9 +10,9 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from . import names
 from .errors import BridgeError
 from .layouts import COUNTERS, RECURRENT, kinds_of_module
+from .naming import names
 from .source import Shape
 
 _RECURRENT = re.compile(r"(?P<role>(weight|bias)_[ih]h)_l(?P<level>\d+)(?P<backward>_reverse)?")

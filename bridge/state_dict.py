@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import names
 from .errors import BridgeError
-from .flatten import OF_ROWS, maps_of
+from .flattening.flatten import OF_ROWS, maps_of
 from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
+from .naming import names
 from .options import Options, shortened
 from .source import Source, split
 from .torch_files import from_state_dict

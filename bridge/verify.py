@@ -10,7 +10,7 @@ from torch import nn
 
 from .apply import Weights, load, source_of
 from .errors import BridgeError
-from .flatten import flattened
+from .flattening.flatten import flattened
 from .match import planned, prepared
 from .options import Choices, Options
 from .plan import Plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..errors import BridgeError
-from ..names import auto_prefix
+from ..naming.names import auto_prefix
 from ..source import Array, Shape, Source
 
 Axes = tuple[int, ...]

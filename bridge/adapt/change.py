@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..architecture import CONTAINERS, KerasLayer, layers
-from ..changes import changed
 from ..errors import BridgeError
+from ..keras_files.changes import changed
 from ..source import Array, Shape, Source, Stored
 
 Compute = Callable[[Array], Array]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import names
 from ..errors import BridgeError
 from ..layouts import kind_of_torch_weight
+from ..naming import names
 from ..notes import default_epsilon, version_of
 from ..options import shortened
 from ..source import Array, Source, Stored, split

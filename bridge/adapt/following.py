@@ -10,7 +10,7 @@ from typing import Any
 
 from ..architecture import KerasLayer
 from ..errors import BridgeError
-from ..names import auto_prefix
+from ..naming.names import auto_prefix
 from ..source import Source
 from .axes import KERAS, key_of, outputs, shapes_of
 from .change import described

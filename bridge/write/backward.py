@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .. import names
 from ..errors import BridgeError
 from ..layouts import kind_of_torch_weight
 from ..match import planned
+from ..naming import names
 from ..options import Options
 from ..slots import tensor_of
 from ..source import Shape, Source, split

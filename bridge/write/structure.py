@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor, nn
 
-from ..flatten import OF_ROWS, maps_of
+from ..flattening.flatten import OF_ROWS, maps_of
 from ..layouts import KINDS, RECURRENT, Layout
 from ..options import Options
 from ..slots import Place, Places, Slot, places, tensor_of

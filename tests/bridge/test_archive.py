@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import bridge
-from bridge import archive, json_data, keras_v3
+from bridge.keras_files import archive, json_data, keras_v3
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GENUINE = FIXTURES / "keras3_k380_shared.keras"

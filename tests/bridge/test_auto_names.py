@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge import names
+from bridge.naming import names
 
 # What each class with weights is called automatically: today, by Keras 2 and tf.keras, by Keras 1.
 CLASSES = {

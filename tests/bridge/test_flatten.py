@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import bridge
-from bridge.flatten import maps_of
-from bridge.keras_v3 import read_archive
+from bridge.flattening.flatten import maps_of
+from bridge.keras_files.keras_v3 import read_archive
 from bridge.options import Options
 from bridge.source import Source
 

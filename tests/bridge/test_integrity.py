@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import bridge
-from bridge import integrity, pickled_files, safetensors_files
+from bridge import integrity
+from bridge.torch_files import pickled_files, safetensors_files
 
 State = dict[str, torch.Tensor]
 Write = Callable[[State, Path], object]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import bridge
-from bridge import keras_0
 from bridge.hdf5 import open_file
+from bridge.keras_files import keras_0
 
 FIXTURES = Path(__file__).parent / "fixtures"
 Draw = Callable[..., np.ndarray]

@@ -16,8 +16,8 @@ import pytest
 from torch import nn
 
 import bridge
-from bridge import keras_v3
 from bridge.hdf5 import open_file
+from bridge.keras_files import keras_v3
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FORMS = ("weights.h5", "keras", "weights.json")

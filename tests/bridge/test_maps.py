@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bridge
-from bridge.flatten import maps_of
+from bridge.flattening.flatten import maps_of
 from bridge.options import Options
 from bridge.source import Source, from_arrays
 from bridge.transform import Transform

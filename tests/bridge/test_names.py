@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import bridge
-from bridge import BridgeError, names
+from bridge import BridgeError
+from bridge.naming import names
 
 torchvision = pytest.importorskip("torchvision")
 

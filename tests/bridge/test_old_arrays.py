@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import bridge
-from bridge import old_arrays
+from bridge.keras_files import old_arrays
+from bridge.keras_files.spelling import KERAS_1_ROLES
 from bridge.source import Stored, in_memory
-from bridge.spelling import KERAS_1_ROLES
 
 Arrays = Mapping[str, np.ndarray]
 Draw = Callable[..., np.ndarray]

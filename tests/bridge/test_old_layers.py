@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import bridge
-from bridge import old_arrays
+from bridge.keras_files import old_arrays
 from bridge.source import Stored
 
 FIXTURES = Path(__file__).parent / "fixtures"

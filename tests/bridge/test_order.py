@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import BridgeError
-from bridge.order import by_order
+from bridge.naming.order import by_order
 
 CONV, DENSE, BN, UP = "Conv2D", "Dense", "BatchNormalization", "Conv2DTranspose"
 CONVOLUTION = (CONV, "DepthwiseConv2D", DENSE)  # what nn.Conv2d can be in Keras

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bridge
-from bridge.spelling import spell
+from bridge.keras_files.spelling import spell
 
 MATRIX, VECTOR = (3, 4), (4,)
 RECURRENT = ["kernel", "recurrent_kernel", "bias"]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .errors import BridgeError
-from .hdf5.opening import Bytes, bytes_of
-from .source import Array, Shape, native
+from ..errors import BridgeError
+from ..hdf5.opening import Bytes, bytes_of
+from ..source import Array, Shape, native
 
 # NumPy has none of these; float32 holds every one of their numbers.
 NARROW = {"bfloat16": "uint16"} | dict.fromkeys(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .source import Array, Shape, Stored
+from ..source import Array, Shape, Stored
 
 
 def changed(tensor: Stored, shape: Shape, change: Callable[[Array], Array], how: str) -> Stored:

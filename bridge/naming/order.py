@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from .errors import BridgeError
+from ..errors import BridgeError
 
 Kinds = Mapping[str, str | tuple[str, ...]]  # layer -> its kind, or all that it may be, the usual one first
 Fits = Callable[[str, str], str | None]  # source layer, module layer -> why the second does not take the first

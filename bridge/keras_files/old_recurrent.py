@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..source import Array, Shape, Stored
 from .changes import changed, joined
-from .source import Array, Shape, Stored
 from .variables import recurrent_kind
 
 ORDERS = ("zrh", "ifco")  # the gates of a GRU and of an LSTM side by side, as Keras 2 and 3 have them

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .errors import BridgeError
-from .source import Shape
+from ..errors import BridgeError
+from ..source import Shape
 
 ORDERINGS = ("th", "tf")
 WIDEST = 11  # a side of a kernel's window: one of 64 x 3 is none

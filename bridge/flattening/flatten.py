@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from .errors import BridgeError
+from ..errors import BridgeError
+from ..options import Flattened, Options
+from ..source import Shape, Source
+from ..transform import Transform
 from .followed import followed
 from .guessed import guessed
 from .maps import Flat
-from .options import Flattened, Options
-from .source import Shape, Source
-from .transform import Transform
 
 # The axis that holds what a layer takes or gives, by the weight's role.
 INPUTS = {"kernel": -2} | dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", "alpha"), -1)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .source import Shape
+from ..source import Shape
 from .spelling import roles_by_shape
 
 # A layer without its last roles (use_bias=False) has so many arrays fewer.

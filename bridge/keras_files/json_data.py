@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .errors import BridgeError
+from ..errors import BridgeError
 
 LARGEST = 64 << 20
 MOST_VALUES = 4_000_000

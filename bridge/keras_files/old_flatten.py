@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
+from ..errors import BridgeError
+from ..flattening.flatten import flattened
+from ..flattening.sizes import Sizes
+from ..source import Shape, Source, Stored, split
 from .changes import refilled
-from .errors import BridgeError
-from .flatten import flattened
-from .sizes import Sizes
-from .source import Shape, Source, Stored, split
 
 NOTE = "{0} stands behind a Flatten of channels first: its rows are given in the order of a map {1}{2}."
 SQUARE = ", taken to be square"

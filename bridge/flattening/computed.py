@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..architecture import KerasLayer
 from . import sizes
-from .architecture import KerasLayer
 from .maps import LAST, Values, common, with_time
 from .rearranged import combined, concatenated, flattened, merged_by_mode, permuted, reshaped, unknown
 from .sizes import Size, Sizes

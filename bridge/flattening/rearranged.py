@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from .architecture import KerasLayer
+from ..architecture import KerasLayer
 from .maps import LAST, MOST_AXES, Flat, Made, Values, common
 from .sizes import Size, Sizes
 

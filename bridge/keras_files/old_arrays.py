@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ..architecture import layers, walk, wrapped
+from ..errors import BridgeError
+from ..naming.auto_names import auto_prefix
+from ..options import shortened
+from ..source import Shape, Stored, split
 from . import old_flatten, old_kernels, old_orderings, old_recurrent
-from .architecture import layers, walk, wrapped
-from .auto_names import auto_prefix
 from .changes import changed
-from .errors import BridgeError
 from .old_kernels import Layers, Tensors, shapes_of
-from .options import shortened
-from .source import Shape, Stored, split
 
 # Classes that automatic names tell and arrays do not.
 NAMED = {

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .errors import BridgeError
-from .hdf5 import shown
+from ..errors import BridgeError
+from ..hdf5 import shown
 
 SIGNATURE = b"PK\x03\x04"
 STORED, DEFLATED = 0, 8

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import architecture, json_data, old_arrays
-from .errors import BridgeError
-from .hdf5 import Dataset, File, Group, listed, shown
-from .source import Shape, Source, Stored
+from .. import architecture
+from ..errors import BridgeError
+from ..hdf5 import Dataset, File, Group, listed, shown
+from ..source import Shape, Source, Stored
+from . import json_data, old_arrays
 from .spelling import spell
 
 MOST_COMPARISONS = 50_000_000  # of names in the file with names in its configuration

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..source import Shape
 from .pickles import Call, Global, PickleError, called, parsed
 from .places import MOST_NUMBERS, TYPES, is_shape, itemsize
-from .source import Shape
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..errors import BridgeError
 from . import densenet_names, vgg_names
 from .auto_names import aligned, auto_prefix, canonical
-from .errors import BridgeError
 from .schemes import Layers, Scheme, clear, either, moved
 
 __all__ = ["SCHEMES", "Layers", "Scheme", "aligned", "auto_prefix", "canonical", "detect", "scheme"]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from .source import Shape
+from ..source import Shape
 
 ROLES = frozenset(
     "kernel bias gamma beta moving_mean moving_variance depthwise_kernel pointwise_kernel "

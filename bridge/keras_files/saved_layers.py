@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import BridgeError
+from ..hdf5 import shown
+from ..source import Stored
 from .configured import Configured
-from .errors import BridgeError
-from .hdf5 import shown
 from .saved import CELLS, LAYERS, Saved
-from .source import Stored
 from .variables import kind_of, ranked, recurrent_kind
 
 # Where a layer's name comes from, the surest first.

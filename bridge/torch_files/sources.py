@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from . import integrity, pickled_files, preprocessing, safetensors_files
-from .errors import BridgeError
-from .hdf5 import shown
+from .. import integrity, preprocessing
+from ..errors import BridgeError
+from ..hdf5 import shown
+from ..source import Array, Source, Stored
+from . import pickled_files, safetensors_files
 from .pickled_files import Part, Saved
 from .places import NARROW, Place, array, itemsize, raw
-from .source import Array, Source, Stored
 from .torch_pickle import View
 
 # What training frameworks put around a state dict, outermost first.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..source import Shape, Source
 from .maps import Flat
 from .sizes import Sizes
-from .source import Shape, Source
 
 Shapes = Mapping[str, Shape]  # role -> shape
 PER_VALUE = ("moving_mean", "gamma", "beta", "alpha")  # of a normalisation or PReLU, one number for each value

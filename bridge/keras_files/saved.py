@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import BridgeError
-from .hdf5 import File, Group, shown
-from .source import Shape, Stored
+from ..errors import BridgeError
+from ..hdf5 import File, Group, shown
+from ..source import Shape, Stored
 from .variables import ROLES, kind_of, ranked, recurrent_kind
 
 # Keras's own lists of a model's layers: today's, and that of tf.keras 2.12 to 2.14.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..source import Shape, Stored
 from .changes import changed, permuted, rotated
 from .old_orderings import is_line, outputs
 from .old_recurrent import together
-from .source import Shape, Stored
 
 Tensors = Mapping[str, Stored]  # by role
 Layers = Mapping[str, Tensors]

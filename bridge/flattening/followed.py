@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from typing import Any
 
-from .architecture import KerasLayer, Reference, layers, references, wrapped
+from ..architecture import KerasLayer, Reference, layers, references, wrapped
 from .computed import decided, given_out
 from .maps import LAST, Flat, Made, Values, with_time, without_time
 from .sizes import Sizes

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import BridgeError
+from ..hdf5 import LARGEST, File, Group, open_file, shown
+from ..source import Source, Stored
 from . import archive, json_data
 from .configured import configured
-from .errors import BridgeError
-from .hdf5 import LARGEST, File, Group, open_file, shown
 from .saved import VARIABLES, saved
 from .saved_layers import SavedLayer, layers
-from .source import Source, Stored
 from .variables import ROLES, USUAL, doubtful, roles
 
 CONFIG, METADATA, WEIGHTS, PICKLED = "config.json", "metadata.json", "model.weights.h5", "model.weights.npz"

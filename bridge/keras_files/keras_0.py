@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from . import old_arrays, vgg_names
-from .errors import BridgeError
-from .hdf5 import Dataset, File, Group
-from .source import Shape, Source, Stored
+from ..errors import BridgeError
+from ..hdf5 import Dataset, File, Group
+from ..naming import vgg_names
+from ..source import Shape, Source, Stored
+from . import old_arrays
 from .spelling import recurrent_roles
 
 VERSION = "0"

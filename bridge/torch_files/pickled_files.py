@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import archive, torch_pickle
-from .errors import BridgeError
-from .hdf5 import shown
-from .hdf5.opening import Bytes
-from .integrity import damaged
+from ..errors import BridgeError
+from ..hdf5 import shown
+from ..hdf5.opening import Bytes
+from ..integrity import damaged
+from ..keras_files import archive
+from . import torch_pickle
 from .pickles import LARGEST, PickleError
 from .places import opened, raw
 from .torch_pickle import Storage

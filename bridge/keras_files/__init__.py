@@ -1,0 +1,1 @@
+"""Keras's files of every age, each read into the one shape all else uses."""
