@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .blocks import batch_norm, conv, dense, upsample
+from .blocks import batch_norm, conv, dense, size_alone, size_of, upsample
 from .model import Model, softmax
 
 ENCODER = ((32, 32), (64, 64), (128, 128, 256, 256))  # widths, a pooling between the groups
@@ -21,7 +21,7 @@ def _name(prefix: str, rank: int) -> str:
     return f"{prefix}_{rank}" if rank else prefix
 
 
-class _Convolutions(Model):
+class _Convolutions(nn.Module):
     """Convolutions in groups, each conv -> ReLU -> BatchNormalization, counted on from `first`."""
 
     def __init__(self, channels: int, groups: tuple[tuple[int, ...], ...], first: int = 0) -> None:
@@ -43,7 +43,7 @@ class _Convolutions(Model):
         return x
 
 
-class ConvEncoder(_Convolutions):
+class ConvEncoder(_Convolutions, Model):
     """Images (N, C, H, W) to maps of 32, 64 and 256 channels, each before its pooling; the last is the code."""
 
     def __init__(self, in_channels: int = 1) -> None:
@@ -67,10 +67,11 @@ class ConvDecoder(_Convolutions):
         self.last = _name("conv2d", first + sum(map(len, DECODER)))
         self.add_module(self.last, conv(DECODER[-1][-1], out_channels))
 
-    def forward(self, code: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
-        """Images, grown to `sizes` (coarse to fine), which are those the encoder pooled away."""
-        for group, size in enumerate(sizes):
-            code = upsample(self.run(code, group), size)
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Images, from the code, which comes last, grown to the sizes of the maps before it."""
+        *above, code = features
+        for group, map_ in enumerate(reversed(above)):
+            code = upsample(self.run(code, group), size_of(map_))
         return torch.sigmoid(self.get_submodule(self.last)(code))
 
 
@@ -82,10 +83,14 @@ class ConvAutoencoder(Model):
         self.encoder = ConvEncoder(in_channels)
         self.decoder = ConvDecoder(in_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The reconstruction, of 0..1."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """The code (N, 256, H / 4, W / 4), last, behind the sizes of the maps that were pooled."""
         *above, code = self.encoder(x)
-        image: Tensor = self.decoder(code, [(m.shape[-2], m.shape[-1]) for m in reversed(above)])
+        return [*map(size_alone, above), code]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """The reconstruction, of 0..1."""
+        image: Tensor = self.decoder(features)
         return image
 
 
@@ -104,9 +109,14 @@ class ConvClassifier(Model):
         self.encoder = ConvEncoder(in_channels)
         self.head = DenseHead(CODE * (height // 4) * (width // 4), classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
+        """The code (N, 256, H / 4, W / 4)."""
+        code: Tensor = self.encoder(x)[-1]
+        return code
+
+    def decode(self, features: Tensor) -> Tensor:
         """Logits (N, classes)."""
-        logits: Tensor = self.head(self.encoder(x)[-1])
+        logits: Tensor = self.head(features)
         return logits
 
 

@@ -51,6 +51,16 @@ def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="nearest")
 
 
+def size_alone(x: Tensor) -> Tensor:
+    """Maps (N, C, H, W) without their channels: what tells their size takes no memory."""
+    return x[:, :0]
+
+
+def size_of(x: Tensor) -> tuple[int, int]:
+    """Height and width of maps."""
+    return x.shape[-2], x.shape[-1]
+
+
 def max_unpool(x: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
     """Each value back where max-pooling found it, in maps of that size; zeros elsewhere.
 

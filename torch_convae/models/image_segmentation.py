@@ -24,9 +24,10 @@ HALVED = 2**BLOCKS
 class SegmentationDecoder(nn.Module):
     """Pooled maps, fine to coarse, to logits (N, classes, H, W) at the size of the finest.
 
-    Before each convolution but the first the map is doubled; with `skips` the encoder's pooled map of
-    that size is put behind it. Then conv (-> ReLU) -> BatchNormalization. The last of the convolutions is called
-    `seg_feats` (`named_features`); the others, and the classes, have numbers.
+    Before each convolution but the first the map is doubled. With `skips` the encoder's pooled map of that
+    size is put behind it; without, the coarsest map is all that is taken. Then conv (-> ReLU) ->
+    BatchNormalization. The last of the convolutions is called `seg_feats` (`named_features`); the others,
+    and the classes, have numbers.
     """
 
     def __init__(self, widths: Sequence[int], classes: int, *, skips: bool, relu: bool, named_features: bool) -> None:
@@ -50,11 +51,11 @@ class SegmentationDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Logits (N, classes, H, W)."""
-        x = maps[-1]
-        for level, (name, norm_name) in zip(reversed(range(len(maps))), self.units, strict=True):
-            if level < len(maps) - 1:
+        *above, x = maps
+        for unit, (name, norm_name) in enumerate(self.units):
+            if unit:
                 x = self.upsample(x)
-                x = torch.cat([x, maps[level]], dim=1) if self.skips else x
+                x = torch.cat([x, above.pop()], dim=1) if self.skips else x
             x = self.get_submodule(norm_name)(self.relu(self.get_submodule(name)(x)))
         logits: Tensor = self.get_submodule(self.classifier)(x)
         return logits
@@ -83,12 +84,17 @@ class VGGSegNet(Model):
             self.encoder.widths, classes, skips=False, relu=False, named_features=named_features
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, 8 * (H // 16), 8 * (W // 16))."""
+    def encode(self, x: Tensor) -> Tensor:
+        """The last pooled map (N, 512, H / 16, W / 16)."""
         height, width = x.shape[-2:]
         if min(height, width) < HALVED:
             raise ConvaeError(f"vgg_segnet takes images of at least {HALVED} pixels a side, not {height} x {width}.")
-        logits: Tensor = self.decoder([self.encoder.pool(m) for m in self.encoder(x)])
+        code: Tensor = self.encoder.pool(self.encoder(x)[-1])
+        return code
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Logits (N, classes, 8 * (H // 16), 8 * (W // 16))."""
+        logits: Tensor = self.decoder([features])
         return logits
 
 
@@ -116,15 +122,19 @@ class VGGUNet(Model):
             self.encoder.widths, classes, skips=True, relu=relu, named_features=named_features
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, H // 2, W // 2)."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """The pooled maps of the four blocks, fine to coarse."""
         height, width = x.shape[-2:]
         if height % HALVED > 1 or width % HALVED > 1 or min(height, width) < HALVED:
             raise ConvaeError(
                 f"vgg_unet takes images whose height and width are multiples of {HALVED}, or one more, not "
                 f"{height} x {width}. Resize or pad them."
             )
-        logits: Tensor = self.decoder([self.encoder.pool(m) for m in self.encoder(x)])
+        return [self.encoder.pool(m) for m in self.encoder(x)]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Logits (N, classes, H // 2, W // 2)."""
+        logits: Tensor = self.decoder(features)
         return logits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,8 +27,12 @@ class Model(nn.Module):
     """A network that takes preprocessed float32 (N, C, H, W) in `forward` and images of 0..255 in `predict`.
 
     A base class, so that nobody writes `predict` and `keras_layers` twice; a model still is its
-    layers and its forward.
+    layers, `encode` and `decode`. One that is all encoder defines `forward` alone.
     """
+
+    # Paths (globs) of the parts that `encode` runs. While all of them are frozen, and so in evaluation mode,
+    # the features of an image never change and may be kept.
+    ENCODING: ClassVar[tuple[str, ...]] = ("encoder",)
 
     def __init__(self, mode: str = "unit", activation: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
@@ -43,6 +48,22 @@ class Model(nn.Module):
             for path, layer in self.named_modules()
             if path and next(layer.parameters(recurse=False), None) is not None
         }
+
+    def encode(self, x: Tensor) -> Any:
+        """The features of preprocessed images, and nothing else than what `decode` needs.
+
+        A tensor, or lists and tuples of tensors, each with one row an image. Where `decode` needs the size of a map
+        and none of its values, the map is there without its channels: (N, 0, H, W).
+        """
+        return self.forward(x)
+
+    def decode(self, features: Any) -> Any:
+        """What `forward` gives for the images with these features."""
+        return features
+
+    def forward(self, x: Tensor) -> Any:
+        """`decode` of `encode`."""
+        return self.decode(self.encode(x))
 
     def predict(self, images: Tensor | NDArray[np.generic]) -> Tensor:
         """What the network says of raw images (N, C, H, W) of 0..255: RGB where it has three channels.

@@ -51,10 +51,15 @@ class PlainUNet(Model):
         self.decoder = PlainDecoder(classes, design, names)
         self.halvings = len(design.widths) - 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, H, W)."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """The encoder's maps, fine to coarse."""
         refuse_odd_sides(x, self.halvings)
-        logits: Tensor = self.decoder(self.encoder(x))
+        maps: list[Tensor] = self.encoder(x)
+        return maps
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Logits (N, classes, H, W)."""
+        logits: Tensor = self.decoder(features)
         return logits
 
 

@@ -8,24 +8,32 @@ the sides are multiples of 32 it makes no difference.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import conv, he, max_unpool
+from .blocks import conv, he, max_unpool, size_alone, size_of
 from .model import Model, probabilities
 from .preprocessing import vgg_mode
 from .vgg import DEPTHS, WIDTHS
 
 BLOCKS = len(DEPTHS)
 ORDERS = ("conv-bn-relu", "conv-relu-bn")
-Pooled = tuple[Tensor, Tensor, tuple[int, int]]
+Places = tuple[Tensor, Tensor]  # where each value of a pooled map was found, and the size of the map before
+Encoded = tuple[Tensor, list[Places]]  # the code, and the places of every pooling, fine to coarse
 
 
-def pooled(x: Tensor) -> Pooled:
-    """The halved maps, where each value was found, and the size before."""
+def pooled(x: Tensor) -> tuple[Tensor, Places]:
+    """The halved maps, and what unpools them."""
     halved, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
-    return halved, indices, (x.shape[-2], x.shape[-1])
+    return halved, (indices, size_alone(x))
+
+
+def unpooled(x: Tensor, places: Places) -> Tensor:
+    """Each value where it was found, zeros elsewhere."""
+    indices, before = places
+    return max_unpool(x, indices, size_of(before))
 
 
 class SegNet(Model):
@@ -37,6 +45,8 @@ class SegNet(Model):
     and vgg16_bn's "conv-bn-relu", or DeepNetsForEO's "conv-relu-bn"; weights fit both, but mean what they
     meant only in their own. 6 classes: 29,446,470 parameters, 11 classes: 29,449,355.
     """
+
+    ENCODING: ClassVar[tuple[str, ...]] = ("conv?_?", "conv?_?_bn", "dropouts.encdrop?")
 
     def __init__(
         self, classes: int, in_channels: int = 3, *, order: str = ORDERS[0], widths: Sequence[int] = WIDTHS
@@ -74,17 +84,22 @@ class SegNet(Model):
         vgg |= {f"{name}_bn": f"{keras}_bn" for name, keras in vgg.items()}
         return {path: vgg.get(path, name) for path, name in super().keras_layers.items()}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, H, W)."""
+    def encode(self, x: Tensor) -> Encoded:
+        """The code (N, 512, H / 32, W / 32), and what unpools it."""
         places = []
         for block in range(1, BLOCKS + 1):
             for name in _encoding(block):
                 x = self._unit(name, x)
-            x, indices, size = pooled(x)
-            places.append((indices, size))
+            x, place = pooled(x)
+            places.append(place)
             x = self._dropped(f"encdrop{block}", x)
+        return x, places
+
+    def decode(self, features: Encoded) -> Tensor:
+        """Logits (N, classes, H, W)."""
+        x, places = features
         for block in range(BLOCKS, 0, -1):
-            x = max_unpool(x, *places.pop())
+            x = unpooled(x, places[block - 1])
             for name in _decoding(block):
                 x = self._unit(name, x)
             x = self._dropped(f"decdrop{block}", x)
@@ -122,6 +137,7 @@ class SegNetBasic(Model):
     """
 
     LEVELS = 4
+    ENCODING: ClassVar[tuple[str, ...]] = ("norm", "conv?", "conv?_bn")
 
     def __init__(self, classes: int, in_channels: int = 3, *, width: int = 64) -> None:
         super().__init__(activation=probabilities(classes))
@@ -137,15 +153,20 @@ class SegNetBasic(Model):
         self.add_module(name, conv(channels, width, size=7, initial=he))
         self.add_module(f"{name}_bn", nn.BatchNorm2d(width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, H, W)."""
+    def encode(self, x: Tensor) -> Encoded:
+        """The code (N, width, H / 16, W / 16), and what unpools it."""
         places = []
         x = self.norm(x)
         for level in range(1, self.LEVELS + 1):
-            x, indices, size = pooled(self.relu(self._unit(f"conv{level}", x)))
-            places.append((indices, size))
+            x, place = pooled(self.relu(self._unit(f"conv{level}", x)))
+            places.append(place)
+        return x, places
+
+    def decode(self, features: Encoded) -> Tensor:
+        """Logits (N, classes, H, W)."""
+        x, places = features
         for level in range(self.LEVELS, 0, -1):
-            x = self._unit(f"conv_decode{level}", max_unpool(x, *places.pop()))
+            x = self._unit(f"conv_decode{level}", unpooled(x, places[level - 1]))
         logits: Tensor = self.conv_classifier(x)
         return logits
 

@@ -83,7 +83,7 @@ class UNetDecoder(_Blocks):
         """Logits (N, classes, H, W)."""
         x = maps[-1]
         for step, skip in zip(self.steps, maps[-2::-1], strict=True):
-            x = self.run(torch.cat([layers.upsample(x, (skip.shape[-2], skip.shape[-1])), skip], dim=1), step)
+            x = self.run(torch.cat([layers.upsample(x, layers.size_of(skip)), skip], dim=1), step)
         logits: Tensor = self.get_submodule(self.classifier)(x)
         return logits
 
@@ -104,10 +104,15 @@ class AzaveaUNet(Model):
         self.decoder = UNetDecoder(self.encoder.widths, classes)
         self.halvings = blocks - 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, H, W)."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """The encoder's maps, fine to coarse."""
         layers.refuse_odd_sides(x, self.halvings)
-        logits: Tensor = self.decoder(self.encoder(x))
+        maps: list[Tensor] = self.encoder(x)
+        return maps
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Logits (N, classes, H, W)."""
+        logits: Tensor = self.decoder(features)
         return logits
 
 
@@ -137,8 +142,11 @@ class VGG16UNet(Model):
         self.decoder = UNetDecoder(self.encoder.widths, classes)
         self.scales = tuple(scales or [1.0] * blocks)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """The encoder's maps, fine to coarse, each divided by its scale."""
+        return [m if scale == 1 else m / scale for m, scale in zip(self.encoder(x), self.scales, strict=True)]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
         """Logits (N, classes, H, W)."""
-        maps = [m if scale == 1 else m / scale for m, scale in zip(self.encoder(x), self.scales, strict=True)]
-        logits: Tensor = self.decoder(maps)
+        logits: Tensor = self.decoder(features)
         return logits

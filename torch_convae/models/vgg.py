@@ -67,9 +67,13 @@ class VGG16(Model):
         self.encoder = VGG16Encoder(in_channels, batch_norm=batch_norm)
         self.head = VGG16Head(WIDTHS[-1] * (size // 32) ** 2, classes) if classes else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 512, H / 32, W / 32), or logits (N, classes)."""
+    def encode(self, x: Tensor) -> Tensor:
+        """The last block after its pooling: (N, 512, H / 32, W / 32)."""
         features: Tensor = self.encoder.pool(self.encoder(x)[-1])
+        return features
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Logits (N, classes); without a top the features as they are."""
         return features if self.head is None else self.head(features)
 
 
