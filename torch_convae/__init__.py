@@ -3,5 +3,8 @@
 from .errors import ConvaeError
 from .load import load
 from .models import MODELS, Model, create
+from .weights import VERSION
 
-__all__ = ["MODELS", "ConvaeError", "Model", "create", "load"]
+__version__ = VERSION
+
+__all__ = ["MODELS", "ConvaeError", "Model", "__version__", "create", "load"]

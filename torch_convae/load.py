@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -10,18 +11,29 @@ from .errors import ConvaeError
 from .models import Model, create
 from .models.preprocessing import Preprocess
 from .training import Folder
-from .weights import load_weights, read_header
+from .weights import VERSION, load_weights, read_header
 
 NO_RUN = "Name the folder of a run."
 
 
 def load(run: str | PathLike[str]) -> Model:
-    """The trained network of a run's folder, in evaluation mode, with its preprocessing and `classes`."""
+    """The trained network of a run's folder, in evaluation mode.
+
+    It has the run's preprocessing, `classes`, and `image_size`, that of the images it was trained on. A run
+    that a newer version wrote is refused, and one of an older version that this one cannot build.
+    """
     path = Path(run) / "model.safetensors"
     if not path.exists():
         known = "The run is not complete; start it again to finish it." if Folder(Path(run)).begun else NO_RUN
         raise ConvaeError(f"{path} does not exist. {known}")
+    return load_model(path)
+
+
+def load_model(path: Path) -> Model:
+    """The trained network in a `model.safetensors`, wherever it lies."""
     header = read_header(path)
+    if _parts(header.get("version", "")) > _parts(VERSION):
+        raise ConvaeError(_other_version(path, header))
     try:
         options = json.loads(header["options"])
         if isinstance(options.get("size"), list):
@@ -29,7 +41,22 @@ def load(run: str | PathLike[str]) -> Model:
         model = create(header["model"], **options)
         model.preprocessing = Preprocess(header["preprocessing"])
         model.classes = tuple(json.loads(header["classes"]))
+        height, width = json.loads(header.get("image_size", "[0, 0]"))
+        model.image_size = (int(height), int(width)) if height else None
     except (KeyError, ValueError, TypeError, AttributeError, ConvaeError) as error:
+        if header.get("version", VERSION) != VERSION:
+            raise ConvaeError(_other_version(path, header)) from error
         raise ConvaeError(f"{path} does not say which network it holds. {NO_RUN}") from error
     load_weights(model, path, strict=True)
     return model.eval()
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _other_version(path: Path, header: Mapping[str, str]) -> str:
+    return (
+        f"{path} was written by torch-convae {header['version']}, and this is {VERSION}, which does not know such a "
+        f"run. Install version {header['version']}."
+    )

@@ -159,6 +159,7 @@ def _header(built: Built, data: DataSet) -> dict[str, str]:
         "options": json.dumps(built.options),
         "preprocessing": built.final.preprocessing.mode,
         "classes": json.dumps(data.classes),
+        "image_size": json.dumps(list(data.splits["train"].images.shape[-2:])),
     }
 
 

@@ -19,6 +19,7 @@ from .models import Model
 from .models.preprocessing import Preprocess
 
 Plan = bridge.Plan
+VERSION = bridge.__version__
 
 
 def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
@@ -42,13 +43,13 @@ def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
 
 
 def save_model(module: nn.Module, path: Path, header: dict[str, str]) -> None:
-    """A module's state as .safetensors; the header says how to build it again."""
+    """A module's state as .safetensors; the header says how to build it again, and which version wrote it."""
     # Tied and strided tensors are written out plainly, as the format wants them.
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
     }
-    write_whole(path, lambda beside: save_file(tensors, beside, header))
+    write_whole(path, lambda beside: save_file(tensors, beside, {"version": VERSION, **header}))
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -135,6 +135,27 @@ def test_a_header_that_makes_no_sense_is_refused(copy: Path, options: str) -> No
     assert refusal(copy)
 
 
+@pytest.mark.parametrize("change", [{}, {"options": "[]"}], ids=["newer", "newer, of options that are not known here"])
+def test_a_run_of_a_newer_version_is_refused_by_its_number(copy: Path, change: dict[str, str]) -> None:
+    rewrite(copy / "model.safetensors", lambda header: header["__metadata__"].update(version="9.1.0", **change))
+    line = refusal(copy)
+    assert "torch-convae 9.1.0" in line
+    assert torch_convae.__version__ in line
+
+
+def test_a_run_of_an_older_version_is_taken_where_it_can_be_built(copy: Path) -> None:
+    rewrite(copy / "model.safetensors", lambda header: header["__metadata__"].update(version="0.0.1"))
+    assert torch_convae.load(copy).classes == ("class0", "class1", "class2")
+    rewrite(copy / "model.safetensors", lambda header: header["__metadata__"].update(model="convae-lassifier"))
+    assert "torch-convae 0.0.1" in refusal(copy)
+
+
+def test_the_size_of_the_images_it_was_trained_on_is_known(copy: Path) -> None:
+    assert torch_convae.load(copy).image_size == (16, 16)
+    rewrite(copy / "model.safetensors", lambda header: header["__metadata__"].pop("image_size"))
+    assert torch_convae.load(copy).image_size is None
+
+
 def test_a_network_that_lacks_a_tensor_is_refused_rather_than_filled_at_random(copy: Path) -> None:
     def rename(header: dict[str, Any]) -> None:
         header["head.dense_9.bias"] = header.pop("head.dense_1.bias")

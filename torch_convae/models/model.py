@@ -38,7 +38,9 @@ class Model(nn.Module):
         super().__init__()
         self.preprocessing = Preprocess(mode)
         self.activation = activation
-        self.classes: tuple[str, ...] = ()  # what the outputs are called, where a run says so
+        # What a run says of it: what the outputs are called, and the height and width of the images it saw.
+        self.classes: tuple[str, ...] = ()
+        self.image_size: tuple[int, int] | None = None
 
     @property
     def keras_layers(self) -> dict[str, str]:
