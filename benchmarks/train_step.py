@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from torch_convae.data import Split
 from torch_convae.models import create
 from torch_convae.training import (
     Phase,
@@ -95,7 +96,7 @@ def _ours(model: nn.Module, images: Tensor, targets: Tensor, mse: bool, where: t
 
     run = Run(where, layout="channels-last")
     phase = Phase(Stage("epoch", 1, 1e-3), model, reconstruction() if mse else classification())
-    splits = Splits((images, targets), order, {}, BATCH)
+    splits = Splits(Split(images, targets), order, {}, BATCH)
 
     def epoch() -> float:
         with tempfile.TemporaryDirectory() as path, locked(Path(path)) as folder, graceful() as stop:

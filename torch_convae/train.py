@@ -149,8 +149,7 @@ def _splits(config: Config, run: Run, data: DataSet) -> Splits:
     def order(stage: int, epoch: int) -> Iterable[Tensor]:
         return batch_indices(count, batch_size, config.seed * 1000 + stage, epoch)
 
-    pairs = {name: (split.images, split.targets) for name, split in moved.items()}
-    return Splits(pairs.pop("train"), order, pairs, batch_size)
+    return Splits(moved.pop("train"), order, moved, batch_size)
 
 
 def _header(built: Built, data: DataSet) -> dict[str, str]:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from torch_convae.data import Split
 from torch_convae.training import (
     Folder,
     Phase,
@@ -314,8 +315,8 @@ def tiny(tmp_path: Path) -> Callable[..., Tiny]:
             shuffled = torch.randperm(10, generator=torch.Generator().manual_seed(10 * stage + epoch))
             return list(shuffled.split(4))
 
-        measured = {"test": (images[10:], labels[10:])}
-        splits = Splits((images[:10], labels[:10]), order, measured, batch_size=4)
+        measured = {"test": Split(images[10:], labels[10:])}
+        splits = Splits(Split(images[:10], labels[:10]), order, measured, batch_size=4)
         tasks = {"pretrain": (models["autoencoder"], reconstruction())}
         phases = tuple(
             Phase(stage, *tasks.get(stage.name, (models["classifier"], classification()))) for stage in stages

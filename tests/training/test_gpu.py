@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from torch_convae.data import Split
 from torch_convae.models import create
 from torch_convae.training import Phase, Run, Splits, Stage, Trainer, classification, graceful, locked
 
@@ -24,7 +25,10 @@ def losses(folder: Path, run: Run, epochs: int = 2) -> list[float]:
     model = create("convae-classifier", classes=10)
     phase = Phase(Stage("all", epochs, 1e-3), model, classification())
     splits = Splits(
-        (images, classes), lambda _, __: torch.arange(64).split(16), {"test": (images, classes)}, batch_size=16
+        Split(images, classes),
+        lambda _, __: torch.arange(64).split(16),
+        {"test": Split(images, classes)},
+        batch_size=16,
     )
     with locked(folder) as where, graceful() as stop:
         trainer = Trainer(run, splits, where, model, stop)

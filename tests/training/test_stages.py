@@ -6,7 +6,7 @@ from torch import nn
 
 from torch_convae import ConvaeError
 from torch_convae.training import Stage, freeze_all_but, frozen_hash, train_mode
-from torch_convae.training.stages import keep_up
+from torch_convae.training.freezing import keep_up
 
 
 def network() -> nn.Sequential:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torch_convae import ConvaeError
-from torch_convae.data import VOID
+from torch_convae.data import VOID, Split
 from torch_convae.training import (
     Diverged,
     Interrupted,
@@ -91,7 +91,7 @@ def test_the_optimizer_of_the_head_holds_nothing_of_the_encoder(tiny: Build, mon
 def test_the_images_of_a_frozen_encoder_are_the_same_in_every_epoch(tiny: Build) -> None:
     built = tiny()
     given: list[Tensor] = []
-    images = built.trainer.splits.train[0]
+    images = built.trainer.splits.train.images
 
     def probe(_: Phase, __: Tensor | None) -> None:
         train_mode(built.models["classifier"])
@@ -225,7 +225,7 @@ def test_the_loop_computes_what_a_plain_loop_computes(tiny: Build, same: Same) -
     plain = tiny("plain").models["classifier"]
     torch.manual_seed(5)
     optimizer = torch.optim.Adam(plain.parameters(), lr=1e-2, eps=1e-7, fused=True)
-    images, labels = built.trainer.splits.train
+    images, labels = built.trainer.splits.train.images, built.trainer.splits.train.targets
     for epoch in range(2):
         plain.train()
         for layer in plain.modules():
@@ -330,8 +330,8 @@ def test_a_run_goes_on_only_with_the_data_it_began_with(tiny: Build) -> None:
     with pytest.raises(Interrupted):
         first.train()
     second = tiny()
-    images, labels = second.trainer.splits.train
-    second.trainer.splits = replace(second.trainer.splits, train=(images[:9], labels[:9]))
+    train = second.trainer.splits.train
+    second.trainer.splits = replace(second.trainer.splits, train=Split(train.images[:9], train.targets[:9]))
     with pytest.raises(ConvaeError, match=r"other data.*train \[10, 1, 6, 6\] -> \[9, 1, 6, 6\].*--fresh"):
         second.train()
 

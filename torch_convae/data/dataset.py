@@ -1,6 +1,6 @@
 """What every reader of data gives: a `DataSet` of splits, whole in memory as bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        return tuple(self.images.shape)
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Images, targets and indices for each tensor of indices, where the split lies."""
+        # All indices go to the device at once: moving them batch by batch would make each step wait.
+        for indices in [batch.to(self.images.device) for batch in order]:
+            yield self.images[indices], self.targets[indices], indices
 
 
 @dataclass(frozen=True, eq=False)

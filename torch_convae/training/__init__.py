@@ -1,19 +1,28 @@
 """Stages as data and one loop: frozen is frozen, and a run goes on where it stopped."""
 
+from .evaluation import evaluate
+from .examples import Augment, Batch, Examples, Order, Splits
 from .folder import Folder, locked
+from .freezing import freeze_all_but, frozen_hash, train_mode
 from .interrupt import Interrupted, graceful
-from .loop import Diverged, Phase, Splits, Trainer, evaluate
+from .loop import Diverged, Trainer
 from .metrics import class_iou
+from .phase import Phase
 from .run import LAYOUTS, PRECISIONS, Run, device
-from .stages import Stage, freeze_all_but, frozen_hash, train_mode
-from .tasks import Task, classification, reconstruction, segmentation
+from .stages import Stage
+from .tasks import Objective, Task, classification, reconstruction, segmentation
 
 __all__ = [
     "LAYOUTS",
     "PRECISIONS",
+    "Augment",
+    "Batch",
     "Diverged",
+    "Examples",
     "Folder",
     "Interrupted",
+    "Objective",
+    "Order",
     "Phase",
     "Run",
     "Splits",

@@ -15,8 +15,7 @@ import torch
 
 from ..errors import ConvaeError
 from ..files import read_json, write_json, write_lines, write_whole
-
-Checkpoint = dict[str, Any]
+from .checkpoint import Checkpoint
 
 CONFIG, LOCK = "config.json", ".lock"
 MADE = (

@@ -1,43 +1,85 @@
-"""What a network is trained for: its loss, and the figures that say how well it does."""
+"""What a network is trained for: what it computes, its loss, and the figures that say how well it does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .metrics import accuracy, mean_iou
+from .metrics import accuracy, confusion, mean_iou
+
+
+def every_image(targets: Tensor) -> Tensor:
+    """As many as there are images in a batch."""
+    return torch.tensor(len(targets), dtype=torch.float64, device=targets.device)
 
 
 @dataclass(frozen=True)
 class Task:
-    """`loss(output, images, targets)`, and figures by name from a confusion matrix where there are classes.
+    """`loss(output, x, targets)` is the mean over what counts in a batch, and `weight(targets)` how much that is.
 
-    Targets equal to `void` count for nothing.
+    So the loss of a split, however it is cut into batches or shared among processes, is the sum of loss times
+    weight over the sum of weights. `count(output, targets)` gives statistics that are summed over a split (a
+    confusion matrix, sums of errors); `figures` are numbers that each come from those sums. `output(model, x)`
+    is what the loss is of: `model(x)` where it is None, which is what cached features need.
+    `needs_images` says that the loss looks at `x`; where it does not, a stage on cached features loads none.
     """
 
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    loss: Callable[[Any, Tensor, Tensor], Tensor]
+    count: Callable[[Any, Tensor], Tensor] | None = None
     figures: Mapping[str, Callable[[Tensor], float]] = field(default_factory=dict)
-    void: int | None = None
+    output: Callable[[nn.Module, Tensor], Any] | None = None
+    weight: Callable[[Tensor], Tensor] = every_image
+    needs_images: bool = False
+
+
+class Objective(nn.Module):
+    """What a step minimises, as one module: a wrapper for several devices sees the whole of its forward."""
+
+    def __init__(self, model: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.model, self.task = model, task
+
+    def output(self, x: Tensor) -> Any:
+        """What the task's loss and figures are of, from preprocessed images (N, C, H, W)."""
+        return self.model(x) if self.task.output is None else self.task.output(self.model, x)
+
+    def forward(self, x: Tensor, targets: Tensor) -> Tensor:
+        """The loss, without a shape."""
+        return self.task.loss(self.output(x), x, targets)
 
 
 def reconstruction() -> Task:
     """The images themselves, by mean squared error."""
-    return Task(lambda output, images, _: F.mse_loss(output.float(), images))
+    return Task(lambda output, images, _: F.mse_loss(output.float(), images), needs_images=True)
 
 
 def classification() -> Task:
     """One class an image."""
-    return Task(lambda output, _, targets: F.cross_entropy(output.float(), targets), {"accuracy": accuracy})
+    return Task(
+        lambda output, _, targets: F.cross_entropy(output.float(), targets),
+        lambda output, targets: confusion(output, targets, void=None),
+        {"accuracy": accuracy},
+    )
 
 
 def segmentation(void: int) -> Task:
     """One class a pixel, and none for `void`; a batch of nothing but `void` has a loss of 0."""
 
+    def pixels(masks: Tensor) -> Tensor:
+        return (masks != void).sum()
+
     def loss(output: Tensor, _: Tensor, masks: Tensor) -> Tensor:
         total = F.cross_entropy(output.float(), masks.long(), ignore_index=void, reduction="sum")
-        return total / (masks != void).sum().clamp(min=1)  # the mean over no pixel would be no number
+        return total / pixels(masks).clamp(min=1)  # the mean over no pixel would be no number
 
-    return Task(loss, {"accuracy": accuracy, "mean_iou": mean_iou}, void)
+    return Task(
+        loss,
+        lambda output, masks: confusion(output, masks, void),
+        {"accuracy": accuracy, "mean_iou": mean_iou},
+        weight=pixels,
+    )

@@ -1,0 +1,37 @@
+"""Measuring a network on a split: every example once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .examples import Examples, in_order
+from .phase import Phase
+from .run import Run
+from .tasks import Objective
+
+Measured = tuple[dict[str, float], Tensor | None]  # figures, and the statistics behind them
+
+
+def evaluate(phase: Phase, examples: Examples, run: Run, batch_size: int) -> Measured:
+    """The mean loss and the task's figures over every example once, and the statistics behind the figures."""
+    task, objective = phase.task, Objective(phase.model, phase.task)
+    total = torch.zeros((), dtype=torch.float64, device=run.device)
+    weight = torch.zeros_like(total)
+    statistics: Tensor | None = None
+    phase.model.eval()
+    with torch.inference_mode():
+        for images, targets, _ in examples.batches(in_order(examples, batch_size)):
+            x = run.images(phase.model.preprocessing(images))  # type: ignore[operator]
+            counts = task.weight(targets)
+            with run.autocast():
+                output = objective.output(x)
+                total += task.loss(output, x, targets).double() * counts
+            weight += counts
+            if task.count:
+                batch = task.count(output, targets)
+                statistics = batch if statistics is None else statistics + batch
+    figures = {"loss": float(total / weight.clamp(min=1))}
+    if statistics is not None:
+        figures |= {name: figure(statistics) for name, figure in task.figures.items()}
+    return figures, statistics

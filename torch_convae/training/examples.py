@@ -1,0 +1,58 @@
+"""What the loop trains on and is measured on: examples by index, in an order that is decided beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (N, C, H, W), targets, and their indices in the split
+Order = Callable[[int, int], Iterable[Tensor]]  # (stage, epoch) -> batches of indices
+Augment = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+class Examples(Protocol):
+    """A split, held in memory or read from files as it is asked for.
+
+    `shape` is what it is as a whole: the number of examples, then what one image is.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W), or what takes its place."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
+        """The examples of each tensor of indices, on the run's device: images as bytes, targets as they are."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run trains on, and what it is measured on by name ("val", "test").
+
+    `order` depends on the stage and the epoch alone. `augment(images, targets, indices, epoch)` changes a batch
+    of training on the device; what it draws for an example depends on (epoch, index) alone, the epoch counted
+    from the start of the run.
+    """
+
+    train: Examples
+    order: Order
+    measured: Mapping[str, Examples]
+    batch_size: int
+    augment: Augment | None = None
+
+    @property
+    def watched(self) -> str | None:
+        """The split that is measured after every epoch, if any; the test split only where there is no other."""
+        return next((name for name in ("val", "test") if name in self.measured), None)
+
+
+def in_order(examples: Examples, batch_size: int) -> list[Tensor]:
+    """All indices, as they come."""
+    return list(torch.split(torch.arange(len(examples)), batch_size))
