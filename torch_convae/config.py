@@ -36,6 +36,7 @@ class Config:
     device: str = _flag("auto", "auto, cpu, cuda, cuda:1")
     precision: str = _flag("float32", "bfloat16 computes in mixed precision", choices=PRECISIONS)
     layout: str | None = _flag(None, "how images lie in memory (default: what was measured faster)", choices=LAYOUTS)
+    accumulate: int = _flag(1, "compute each step's batch in so many parts: the same step in less memory", type=int)
     compile: bool = _flag(False, "compile the model with torch.compile, in place", action="store_true")
 
 
@@ -83,6 +84,8 @@ def check(config: Config) -> None:
             raise ConvaeError(f"--{one.name.replace('_', '-')} is empty. Give it a value, or leave it out.")
     if config.batch_size is not None and config.batch_size < 1:
         raise ConvaeError(f"--batch-size {config.batch_size} is not a number of images. Give at least 1.")
+    if config.accumulate < 1:
+        raise ConvaeError(f"--accumulate {config.accumulate} is not a number of parts. Give at least 1.")
     if not -(2**63) <= config.seed < 2**64:
         raise ConvaeError(f"--seed {config.seed} does not fit into 64 bits. Give a smaller one.")
 

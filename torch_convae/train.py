@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,28 @@ from .data import DataSet, Request, batch_indices, load_data, on_device
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
 from .recipes import RECIPES, Built, Recipe, build
-from .training import Diverged, Folder, Interrupted, Phase, Run, Splits, Trainer, device, graceful, locked
+from .training import (
+    Diverged,
+    Folder,
+    Interrupted,
+    Lost,
+    Phase,
+    Run,
+    Splits,
+    Trainer,
+    complain,
+    device,
+    graceful,
+    hush,
+    locked,
+    ranks,
+)
 from .weights import save_model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; 0 when complete, 1 when the loss diverged, 2 for bad input, 128 + signal when stopped."""
+    hush()
     options = vars(parser().parse_args(arguments))
     if options.pop("list"):
         print(listing())
@@ -39,13 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(error), 1)
     except Interrupted as stopped:
         return _failed(f"{stopped}; {again} goes on from here", 128 + stopped.signal)
+    except Lost as error:
+        return _failed(f"{error}; {again} goes on from what was saved", 1, everyone=True)
     except KeyboardInterrupt:  # before training, after it, or a second Ctrl-C
         return _failed(f"stopped at once; {again} goes on from what was saved", 130)
     return 0
 
 
-def _failed(text: str, code: int) -> int:
-    print(f"torch_convae.train: {one_line(text)}", file=sys.stderr)
+def _failed(text: str, code: int, everyone: bool = False) -> int:
+    complain(f"torch_convae.train: {one_line(text)}", everyone)
     return code
 
 
@@ -80,22 +99,29 @@ def train(config: Config) -> dict[str, Any]:
             f"There is no recipe {config.recipe!r}. There are {', '.join(RECIPES)}; --list explains them."
         )
     recipe = RECIPES[config.recipe]
-    run = Run(device(config.device), config.precision, config.layout or recipe.layout, config.compile)
-    with locked(Path(config.out or f"runs/{config.recipe}")) as folder:
-        data = _data(config, recipe)
-        torch.manual_seed(config.seed)
-        built = build(recipe, config, data)
-        folder.begin({key: value for key, value in asdict(config).items() if key not in FREE}, config.fresh)
-        if folder.summary.exists():
-            summary = read_json(folder.summary)
+    where = device(config.device)
+    with ranks(where.type == "cuda") as processes, ExitStack() as stack:
+        run = Run(where, config.precision, config.layout or recipe.layout, config.compile, config.accumulate, processes)
+        folder = processes.once(stack.enter_context, locked(Path(config.out or f"runs/{config.recipe}")))
+        data, built = processes.together(_built, config, recipe)
+        keep = {key: value for key, value in asdict(config).items() if key not in FREE}
+        processes.once(folder.begin, keep, config.fresh)
+        if processes.once(folder.summary.exists):
+            summary = processes.once(read_json, folder.summary)
             print(f"{folder.path} is complete; --fresh starts over.")
         else:
-            _introduce(config, run, data, built, folder)
+            processes.once(_introduce, config, run, data, built, folder)
             summary = _train(config, run, data, built, folder)
         print(
             json.dumps({name: value for name, value in summary.items() if name.startswith("test_")}), "in", folder.path
         )
         return summary
+
+
+def _built(config: Config, recipe: Recipe) -> tuple[DataSet, Built]:
+    data = _data(config, recipe)
+    torch.manual_seed(config.seed)
+    return data, build(recipe, config, data)
 
 
 def _data(config: Config, recipe: Recipe) -> DataSet:
@@ -135,10 +161,14 @@ def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder
         "device": str(run.device),
         "torch": torch.__version__,
     }
-    save_model(built.final, folder.path / "model.safetensors", _header(built, data))
+    run.ranks.once(_finish, folder, built, _header(built, data), summary)
+    return summary
+
+
+def _finish(folder: Folder, built: Built, header: dict[str, str], summary: dict[str, Any]) -> None:
+    save_model(built.final, folder.path / "model.safetensors", header)
     pictures.draw_curves(folder.path)
     write_json(folder.summary, summary)  # last: it says that the run is complete
-    return summary
 
 
 def _splits(config: Config, run: Run, data: DataSet) -> Splits:
@@ -147,7 +177,8 @@ def _splits(config: Config, run: Run, data: DataSet) -> Splits:
     count = len(moved["train"])
 
     def order(stage: int, epoch: int) -> Iterable[Tensor]:
-        return batch_indices(count, batch_size, config.seed * 1000 + stage, epoch)
+        least = max(2, run.ranks.count)
+        return batch_indices(count, batch_size, config.seed * 1000 + stage, epoch, least)
 
     return Splits(moved.pop("train"), order, moved, batch_size)
 

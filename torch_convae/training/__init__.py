@@ -8,6 +8,7 @@ from .interrupt import Interrupted, graceful
 from .loop import Diverged, Trainer
 from .metrics import class_iou
 from .phase import Phase
+from .ranks import Lost, Ranks, complain, hush, ranks
 from .run import LAYOUTS, PRECISIONS, Run, device
 from .stages import Stage
 from .tasks import Objective, Task, classification, reconstruction, segmentation
@@ -21,9 +22,11 @@ __all__ = [
     "Examples",
     "Folder",
     "Interrupted",
+    "Lost",
     "Objective",
     "Order",
     "Phase",
+    "Ranks",
     "Run",
     "Splits",
     "Stage",
@@ -31,12 +34,15 @@ __all__ = [
     "Trainer",
     "class_iou",
     "classification",
+    "complain",
     "device",
     "evaluate",
     "freeze_all_but",
     "frozen_hash",
     "graceful",
+    "hush",
     "locked",
+    "ranks",
     "reconstruction",
     "segmentation",
     "train_mode",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ConvaeError
 from .examples import Splits
@@ -18,14 +18,18 @@ Checkpoint = dict[str, Any]
 
 
 def capture(
-    progress: Progress, models: nn.Module, optimizer: torch.optim.Optimizer | None, sizes: dict[str, Any]
+    progress: Progress,
+    models: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    rng: list[dict[str, Tensor]],
+    sizes: dict[str, Any],
 ) -> Checkpoint:
     """Where a run is, as tensors and plain values."""
     return {
         "progress": asdict(progress),
         "models": models.state_dict(),
         "optimizer": optimizer.state_dict() if optimizer else None,
-        "rng": torch.get_rng_state(),
+        "rng": rng,
         "sizes": sizes,
     }
 

@@ -20,8 +20,10 @@ def evaluate(phase: Phase, examples: Examples, run: Run, batch_size: int) -> Mea
     weight = torch.zeros_like(total)
     statistics: Tensor | None = None
     phase.model.eval()
+    run.ranks.spread(phase.model)
+    shares = [run.share(batch) for batch in in_order(examples, batch_size)]
     with torch.inference_mode():
-        for images, targets, _ in examples.batches(in_order(examples, batch_size)):
+        for images, targets, _ in examples.batches([share for share in shares if len(share)]):
             x = run.images(phase.model.preprocessing(images))  # type: ignore[operator]
             counts = task.weight(targets)
             with run.autocast():
@@ -31,6 +33,8 @@ def evaluate(phase: Phase, examples: Examples, run: Run, batch_size: int) -> Mea
             if task.count:
                 batch = task.count(output, targets)
                 statistics = batch if statistics is None else statistics + batch
+        total, weight = run.ranks.sum(torch.stack([total, weight]))
+        statistics = None if statistics is None else run.ranks.sum(statistics)
     figures = {"loss": float(total / weight.clamp(min=1))}
     if statistics is not None:
         figures |= {name: figure(statistics) for name, figure in task.figures.items()}

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from .phase import Phase, Progress
 from .reporting import bar, say
 from .run import Run
 from .stages import Stage
+from .step import Ready, gradients
 from .tasks import Objective
 
 SECONDS_BETWEEN_LOOKS = 2.0  # reading the loss waits for the device, so the progress bar does it rarely
@@ -62,13 +64,23 @@ class Trainer:
 
     def train(self, phases: Sequence[Phase]) -> dict[str, dict[str, Any]]:
         """Every phase that is not done yet; the figures of each by name."""
+        self._refuse_too_few()
         for phase in phases:
             self.run.prepare(phase.model)
+        self.run.ranks.own_randomness()
         optimizer_state = self._restore()
         while self.progress.phase < len(phases):
             self._run_phase(phases[self.progress.phase], optimizer_state)
             optimizer_state = None
         return self.progress.results
+
+    def _refuse_too_few(self) -> None:
+        count = self.run.ranks.count
+        for name, split in {"train": self.splits.train, **self.splits.measured}.items():
+            if len(split) < count:
+                raise ConvaeError(f"The split {name} holds {len(split)} images for {count} processes. Start fewer.")
+        if self.splits.batch_size < count:
+            raise ConvaeError(f"A --batch-size of {self.splits.batch_size} is too small for {count} processes.")
 
     def _run_phase(self, phase: Phase, optimizer_state: dict[str, Any] | None) -> None:
         stage, progress = phase.stage, self.progress
@@ -79,7 +91,7 @@ class Trainer:
         optimizer = optimizer_for(stage, released)
         if optimizer_state is not None:
             optimizer.load_state_dict(optimizer_state)
-        active = Active(phase, Objective(phase.model, phase.task), optimizer)
+        active = Active(phase, self.run.wrap(Objective(phase.model, phase.task)), optimizer)
         progress.frozen = progress.frozen or frozen_hash(phase.model)
         while progress.epoch < stage.epochs:
             self._run_epoch(active)
@@ -87,7 +99,7 @@ class Trainer:
         if frozen_hash(phase.model) != progress.frozen:
             raise ConvaeError(f"Stage {stage.name} changed tensors that were frozen. Please report this.")
         progress.results[stage.name] = self._results(phase, released)
-        self.finished(phase, self.measured["test"][1] if "test" in self.measured else None)
+        self.run.ranks.once(self.finished, phase, self.measured["test"][1] if "test" in self.measured else None)
         progress.phase, progress.epoch, progress.frozen, progress.seconds = progress.phase + 1, 0, "", 0.0
         progress.epochs_before += stage.epochs
         self._save(optimizer=None)
@@ -119,30 +131,32 @@ class Trainer:
         total = torch.tensor(progress.total, dtype=torch.float64, device=self.run.device)
         with bar(active.stage, progress, order) as shown:
             looked = time.perf_counter()
-            for batch in self.splits.train.batches(order[progress.step :]):
+            steps = [self.run.parts(batch) for batch in order[progress.step :]]
+            examples = self.splits.train.batches([part for step in steps for part in step])
+            for step in steps:
                 set_rate(active.optimizer, active.stage, progress.epoch + progress.step / len(order))
-                total += self._step(active, batch)
+                total += self._step(active, list(islice(examples, len(step))))
                 progress.step += 1
                 shown.update()
                 if not shown.disable and time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS:
                     shown.set_postfix(loss=_finite(float(total) / progress.step, active.phase, progress))
                     looked = time.perf_counter()
+                self.stop.signal = self.run.ranks.agree(self.stop.signal)
                 if self.stop.signal is not None:
                     break
         progress.total = float(total)
 
-    def _step(self, active: Active, batch: Batch) -> Tensor:
-        images, targets, indices = batch
-        if self.splits.augment:
-            epoch = self.progress.epochs_before + self.progress.epoch
-            images, targets = self.splits.augment(images, targets, indices, epoch)
-        x = self.run.images(active.phase.model.preprocessing(images))  # type: ignore[operator]
-        with self.run.autocast():
-            loss: Tensor = active.objective(x, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _step(self, active: Active, parts: Sequence[Batch]) -> Tensor:
+        loss = gradients(self.run, active.phase, active.objective, [self._augmented(part) for part in parts])
         active.optimizer.step()
         active.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return loss
+
+    def _augmented(self, batch: Batch) -> Ready:
+        images, targets, indices = batch
+        if self.splits.augment is None:
+            return images, targets
+        return self.splits.augment(images, targets, indices, self.progress.epochs_before + self.progress.epoch)
 
     def _measure(self, phase: Phase, split: str | None) -> dict[str, float]:
         if split is None:
@@ -169,17 +183,19 @@ class Trainer:
 
     def _save(self, optimizer: torch.optim.Optimizer | None) -> None:
         sizes = data_sizes(self.splits, self.models)
-        self.folder.save(capture(self.progress, self.models, optimizer, sizes), self.progress.history)
+        rng = self.run.random_state()
+        checkpoint = capture(self.progress, self.models, optimizer, rng, sizes)
+        self.run.ranks.once(self.folder.save, checkpoint, self.progress.history)
 
     def _restore(self) -> dict[str, Any] | None:
         """Go back to where the run was saved last, if it was; the optimizer's state there."""
-        saved = self.folder.restore()
+        saved = self.run.ranks.once(self.folder.restore)
         if saved is None:
             return None
         refuse_other_data(self.folder.path, saved["sizes"], data_sizes(self.splits, self.models))
         self.progress = Progress(**saved["progress"])
         self.models.load_state_dict(saved["models"])
-        torch.set_rng_state(saved["rng"])
+        self.run.set_random_state(saved["rng"])
         state: dict[str, Any] | None = saved["optimizer"]
         return state
 

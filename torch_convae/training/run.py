@@ -1,14 +1,18 @@
-"""Where and how a run computes: device, precision, memory layout, compilation. Nothing else knows of them."""
+"""Where and how a run computes: device, processes, precision, memory layout. Nothing else knows of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ConvaeError
+from .ranks import Ranks, named
 
 PRECISIONS = ("float32", "bfloat16")
 LAYOUTS = ("channels-last", "contiguous")
@@ -22,6 +26,8 @@ class Run:
     precision: str = "float32"
     layout: str = "contiguous"
     compile: bool = False
+    accumulate: int = 1
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -35,6 +41,46 @@ class Run:
         if self.compile:
             model.compile()  # in place: torch.compile(model) would change every name
 
+    def wrap(self, objective: nn.Module) -> nn.Module:
+        """What a step minimises, so that all processes have its gradients; to be called once all is frozen that is."""
+        if self.ranks.count == 1:
+            return objective
+        where = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(objective, device_ids=where, gradient_as_bucket_view=True)
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's share of a batch of indices."""
+        return batch.tensor_split(self.ranks.count)[self.ranks.rank]
+
+    def parts(self, batch: Tensor) -> list[Tensor]:
+        """This process's share of a batch of indices, in the parts it is computed in: as many in every process."""
+        return list(self.share(batch).tensor_split(max(min(self.accumulate, len(batch) // self.ranks.count), 1)))
+
+    def exchanging(self, objective: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Gradients go from process to process with the last part of a step."""
+        if last or not isinstance(objective, DistributedDataParallel):
+            return nullcontext()
+        return objective.no_sync()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a process's share of the loss."""
+        (loss * self.ranks.count).backward()  # type: ignore[no-untyped-call]  # DDP takes their mean, not their sum
+
+    def random_state(self) -> list[dict[str, Tensor]]:
+        """Every process's state of random numbers, for a checkpoint."""
+        state = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.device)
+        return self.ranks.gather(state)
+
+    def set_random_state(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """This process's state back; a process that was not there before starts with its own."""
+        if self.ranks.rank < len(states):
+            state = states[self.ranks.rank]
+            torch.set_rng_state(state["cpu"])
+            if "cuda" in state and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda"], self.device)
+
     def images(self, images: Tensor) -> Tensor:
         """A batch in the run's layout."""
         return images.contiguous(memory_format=self.memory_format)
@@ -47,9 +93,14 @@ class Run:
 
 
 def device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one."""
+    """The device of that name; "auto" is CUDA where there is one, and each process of a machine has its own."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    ranks = named()
+    if ranks.count > 1 and name.startswith("cuda:"):
+        raise ConvaeError(f"--device {name} is one device for {ranks.count} processes. Use --device cuda.")
+    if ranks.count > 1 and name == "cuda":
+        name = f"cuda:{ranks.local}"
     try:
         found = torch.device(name)
         torch.zeros((), device=found).item()  # "meta" has tensors, but no numbers
