@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from torch_convae.data import VOID
 from torch_convae.training import class_iou
-from torch_convae.training.metrics import accuracy, confusion, mean_iou
+from torch_convae.training.metrics import (
+    accuracy,
+    class_f1,
+    confusion,
+    kappa,
+    mean_class_accuracy,
+    mean_f1,
+    mean_iou,
+)
 
 CLASSES = 4
 labels = st.integers(0, CLASSES - 1)
@@ -66,3 +74,27 @@ def test_a_hand_computed_case() -> None:
     assert accuracy(counts) == 0.7
     assert class_iou(counts) == [3 / 6, 4 / 7]
     assert mean_iou(counts) == pytest.approx((3 / 6 + 4 / 7) / 2)
+    assert class_f1(counts) == pytest.approx([6 / 9, 8 / 11])
+    assert mean_f1(counts) == pytest.approx((6 / 9 + 8 / 11) / 2)
+    assert mean_class_accuracy(counts) == pytest.approx((3 / 4 + 4 / 6) / 2)
+    chance = (4 * 5 + 6 * 5) / 100
+    assert kappa(counts) == pytest.approx((0.7 - chance) / (1 - chance))
+
+
+def test_kappa_of_a_single_class_is_zero() -> None:
+    assert kappa(torch.tensor([[7, 0], [0, 0]])) == 0
+    assert kappa(torch.zeros(2, 2, dtype=torch.int64)) == 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(pixels.filter(lambda pairs: len({truth for _, truth in pairs} - {VOID}) > 1))
+def test_the_figures_are_those_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    predicted, truth = np.array([pair for pair in pairs if pair[1] != VOID]).T
+    counts = matrix(pairs)
+    assert accuracy(counts) == pytest.approx(sklearn.accuracy_score(truth, predicted))
+    assert mean_f1(counts) == pytest.approx(sklearn.f1_score(truth, predicted, average="macro", zero_division=0))
+    assert mean_iou(counts) == pytest.approx(sklearn.jaccard_score(truth, predicted, average="macro", zero_division=0))
+    assert kappa(counts) == pytest.approx(sklearn.cohen_kappa_score(truth, predicted))
+    recall = sklearn.recall_score(truth, predicted, average=None, labels=sorted(set(truth)), zero_division=0)
+    assert mean_class_accuracy(counts) == pytest.approx(recall.mean())

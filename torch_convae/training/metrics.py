@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,5 +33,37 @@ def class_iou(counts: Tensor) -> list[float | None]:
 
 def mean_iou(counts: Tensor) -> float:
     """The mean over the classes that occur."""
-    values = [value for value in class_iou(counts) if value is not None]
-    return sum(values) / max(len(values), 1)
+    return _mean(class_iou(counts))
+
+
+def class_f1(counts: Tensor) -> list[float | None]:
+    """The harmonic mean of precision and recall of each class; None for one that neither truth nor prediction has."""
+    return [None if value is None else 2 * value / (1 + value) for value in class_iou(counts)]
+
+
+def mean_f1(counts: Tensor) -> float:
+    """The mean over the classes that occur."""
+    return _mean(class_f1(counts))
+
+
+def class_accuracy(counts: Tensor) -> list[float | None]:
+    """The share of each true class that was found; None for one that truth does not have."""
+    found = zip(counts.diagonal().double(), counts.sum(1), strict=True)
+    return [float(hit / total) if total else None for hit, total in found]
+
+
+def mean_class_accuracy(counts: Tensor) -> float:
+    """The mean over the classes that truth has: SegNet's class average."""
+    return _mean(class_accuracy(counts))
+
+
+def kappa(counts: Tensor) -> float:
+    """Cohen's: how much of the way from chance to perfect agreement; 0 where chance alone agrees fully."""
+    total = counts.sum().double().clamp(min=1)
+    chance = float((counts.sum(0).double() @ counts.sum(1).double()) / total**2)
+    return (accuracy(counts) - chance) / (1 - chance) if chance < 1 else 0.0
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / max(len(known), 1)
