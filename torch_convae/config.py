@@ -31,6 +31,8 @@ class Config:
     fresh: bool = _flag(False, "start over instead of going on where the run stopped", action="store_true")
     epochs: str | None = _flag(None, "for every stage, or one number a stage: 2,5,3; 0 leaves a stage out")
     lr: str | None = _flag(None, "learning rate for every stage, or one a stage: 1e-3,1e-3,1e-4")
+    augment: str | None = _flag(None, "none, or some of flip,vflip,turn,scale,crop,colour, drawn for each image")
+    workers: int | None = _flag(None, "read image files while training, by so many processes", type=int)
     batch_size: int | None = _flag(None, "images a step", type=int)
     seed: int = _flag(0, "of initial weights and order; the same seed gives the same bits on CPU", type=int)
     device: str = _flag("auto", "auto, cpu, cuda, cuda:1")
@@ -48,11 +50,13 @@ METAVARS = {
     "size": "HxW",
     "lr": "RATE,..",
     "epochs": "N,..",
+    "augment": "NAME,..",
     "device": "DEVICE",
 }
 
-# A run that goes on may find its data elsewhere or compute on another device; all else is what it is.
-FREE = frozenset({"out", "fresh", "device", "data_root"})
+# A run that goes on may find its data elsewhere, read it in another way, or compute on another device; all else is
+# what it is.
+FREE = frozenset({"out", "fresh", "device", "data_root", "workers"})
 
 
 class Parser(argparse.ArgumentParser):

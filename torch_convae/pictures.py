@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .data import DataSet
+from .data import DataSet, FileSplit, Split
 from .files import write_whole
 from .training import Phase, Run
 
@@ -44,24 +44,24 @@ def draw_phase(folder: Path, phase: Phase, data: DataSet, run: Run, counts: Tens
 
     test = data.splits["test"]
     if counts is None:
-        images = _spread(test.images, SHOWN)
+        images, _ = _spread(test, SHOWN)
         made = _output(phase, images, run).clamp(0, 1) * 255
         _save(folder / "reconstructions.png", plots.rows({"image": _shown(images), "reconstruction": _shown(made)}))
         return
     _save(folder / "confusion.png", plots.confusion(counts.cpu().numpy(), data.classes))
     if data.task == "masks":
-        images, truth = _spread(test.images, SHOWN_MASKS), _spread(test.targets, SHOWN_MASKS).numpy()
+        images, truth = _spread(test, SHOWN_MASKS)
         predicted = _output(phase, images, run).argmax(1).numpy()
-        _save(folder / "masks.png", plots.masks(_shown(images), truth, predicted, data.classes))
+        _save(folder / "masks.png", plots.masks(_shown(images), truth.numpy(), predicted, data.classes))
 
 
 def _save(path: Path, figure: Figure) -> None:
     write_whole(path, partial(figure.savefig, dpi=100))
 
 
-def _spread(values: Tensor, count: int) -> Tensor:
-    """A few, evenly from first to last."""
-    return values[torch.linspace(0, len(values) - 1, min(count, len(values))).long()]
+def _spread(split: Split | FileSplit, count: int) -> tuple[Tensor, Tensor]:
+    """A few images and their targets, evenly from first to last."""
+    return split.take(torch.linspace(0, len(split) - 1, min(count, len(split))).long())
 
 
 def _output(phase: Phase, images: Tensor, run: Run) -> Tensor:

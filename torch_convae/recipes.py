@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .config import Config, per_stage
-from .data import VOID, DataSet
+from .data import VOID, Augmentation, DataSet, FileSplit, Split, augmentation
 from .errors import ConvaeError
 from .models import Model, VGG16UNet, create
 from .models.preprocessing import Preprocess
@@ -29,6 +29,7 @@ class Built:
     name: str
     options: Mapping[str, Any]
     plan: Plan | None = None
+    augment: Augmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ def build(recipe: Recipe, config: Config, data: DataSet) -> Built:
     built = recipe.build(data, stages(recipe, config), Path(config.weights) if config.weights else None)
     if not built.phases:
         raise ConvaeError("Every stage has 0 epochs. Give at least one with --epochs.")
-    return built
+    return replace(built, augment=augmentation(config.augment or "none", config.seed))
 
 
 def _refuse_single_values(data: DataSet, batch_size: int) -> None:
     """BatchNorm cannot train on one value a channel, which the code of one tiny image is."""
-    count, _, height, width = data.splits["train"].images.shape
+    count, _, height, width = data.splits["train"].shape
     if min(count, batch_size) == 1 and max(height, width) < 8:
         raise ConvaeError(
             f"Batches of one image of {height} x {width} are too little for BatchNorm. Give a larger --size or more "
@@ -80,7 +81,7 @@ _KINDS = {"classes": "images with one class each", "masks": "images with masks"}
 
 
 def _convae(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Built:
-    channels, *size = data.splits["train"].images.shape[1:]
+    channels, *size = data.image_shape
     options = {"classes": len(data.classes), "in_channels": channels, "size": tuple(size)}
     autoencoder, classifier = create("convae", in_channels=channels), create("convae-classifier", **options)
     classifier.encoder = autoencoder.encoder  # one encoder, which the stages hand on
@@ -104,10 +105,10 @@ CALIBRATING = 16  # images
 
 
 def _unet(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Built:
-    channels = data.splits["train"].images.shape[1]
+    channels = data.image_shape[0]
     options: dict[str, Any] = {"classes": len(data.classes), "in_channels": channels}
     model = VGG16UNet(**options)
-    height, width = data.splits["train"].images.shape[2:]
+    height, width = data.image_shape[1:]
     if min(height, width) < SMALLEST:
         raise ConvaeError(
             f"unet takes images of at least {SMALLEST} pixels a side, not {height} x {width}. Set --size."
@@ -121,14 +122,14 @@ def _unet(data: DataSet, stages: tuple[Stage, ...], weights: Path | None) -> Bui
         # A decoder that was trained before goes on with the scales it knows: Keras's are all 1.
         model.scales = options["scales"] = tuple(recorded_options(weights).get("scales", model.scales))
     else:
-        model.scales = options["scales"] = map_scales(model, data.splits["train"].images)
+        model.scales = options["scales"] = map_scales(model, data.splits["train"])
     phases = tuple(Phase(stage, model, segmentation(VOID)) for stage in stages if stage.epochs)
     return Built(phases, nn.ModuleDict({"unet": model}), model, "vgg16_unet", options, plan)
 
 
-def map_scales(model: VGG16UNet, images: Tensor) -> tuple[float, ...]:
+def map_scales(model: VGG16UNet, split: Split | FileSplit) -> tuple[float, ...]:
     """The standard deviation of each of the encoder's maps over a few of the images."""
-    few = images[torch.linspace(0, len(images) - 1, min(len(images), CALIBRATING)).long()]
+    few, _ = split.take(torch.linspace(0, len(split) - 1, min(len(split), CALIBRATING)).long())
     with torch.inference_mode():
         maps = model.encoder.eval()(model.preprocessing(few))
     # Three digits are plenty, and the same on every machine.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import pictures
 from .config import FREE, Config, Parser, add_flags, check, parse_size
-from .data import DataSet, Request, batch_indices, load_data, on_device
+from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
 from .recipes import RECIPES, Built, Recipe, build
@@ -129,7 +129,8 @@ def _data(config: Config, recipe: Recipe) -> DataSet:
         raise ConvaeError(f"{config.recipe} needs --data, a folder with train/images and train/masks.")
     root = Path(config.data_root) if config.data_root else None
     size = parse_size(config.size)
-    return load_data(Request(config.data or recipe.data or "", root, size, config.limit, config.seed, config.void))
+    name = config.data or recipe.data or ""
+    return load_data(Request(name, root, size, config.limit, config.seed, config.void, config.workers))
 
 
 def _introduce(config: Config, run: Run, data: DataSet, built: Built, folder: Folder) -> None:
@@ -142,7 +143,7 @@ def _introduce(config: Config, run: Run, data: DataSet, built: Built, folder: Fo
 
 def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder) -> dict[str, Any]:
     started = time.perf_counter()
-    splits = _splits(config, run, data)
+    splits = _splits(config, run, data, built)
 
     def draw(phase: Phase, counts: Tensor | None) -> None:
         pictures.draw_phase(folder.path, phase, data, run, counts)
@@ -171,8 +172,8 @@ def _finish(folder: Folder, built: Built, header: dict[str, str], summary: dict[
     write_json(folder.summary, summary)  # last: it says that the run is complete
 
 
-def _splits(config: Config, run: Run, data: DataSet) -> Splits:
-    moved = {name: on_device(split, run.device) for name, split in data.splits.items()}
+def _splits(config: Config, run: Run, data: DataSet, built: Built) -> Splits:
+    moved = {name: split.on(run.device) for name, split in data.splits.items()}
     batch_size = config.batch_size or RECIPES[config.recipe].batch_size
     count = len(moved["train"])
 
@@ -180,7 +181,7 @@ def _splits(config: Config, run: Run, data: DataSet) -> Splits:
         least = max(2, run.ranks.count)
         return batch_indices(count, batch_size, config.seed * 1000 + stage, epoch, least)
 
-    return Splits(moved.pop("train"), order, moved, batch_size)
+    return Splits(moved.pop("train"), order, moved, batch_size, built.augment)
 
 
 def _header(built: Built, data: DataSet) -> dict[str, str]:
@@ -189,7 +190,7 @@ def _header(built: Built, data: DataSet) -> dict[str, str]:
         "options": json.dumps(built.options),
         "preprocessing": built.final.preprocessing.mode,
         "classes": json.dumps(data.classes),
-        "image_size": json.dumps(list(data.splits["train"].images.shape[-2:])),
+        "image_size": json.dumps(data.image_shape[-2:]),
     }
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torch_convae.data import Split, batch_indices, on_device
+from torch_convae.data import Split, batch_indices
 from torch_convae.errors import ConvaeError
 
 
@@ -43,5 +43,5 @@ def test_nothing_to_draw_is_refused(count: int, batch_size: int) -> None:
 
 
 def test_a_split_moves_whole() -> None:
-    moved = on_device(Split(torch.zeros(2, 1, 3, 3), torch.zeros(2)), torch.device("meta"))
+    moved = Split(torch.zeros(2, 1, 3, 3), torch.zeros(2)).on(torch.device("meta"))
     assert (moved.images.device.type, moved.targets.device.type, len(moved)) == ("meta", "meta", 2)

@@ -7,6 +7,7 @@ from torch import nn
 from torch_convae import ConvaeError
 from torch_convae.training import Stage, freeze_all_but, frozen_hash, train_mode
 from torch_convae.training.freezing import keep_up
+from torch_convae.training.optimisation import OPTIMIZERS, optimizer_for
 
 
 def network() -> nn.Sequential:
@@ -154,3 +155,37 @@ def test_a_rate_with_decay_falls_in_a_straight_line_to_zero() -> None:
     plain, falling = Stage("a", 1, 0.5), Stage("b", 1, 0.5, decay=True)
     assert [plain.rate(done) for done in (0.0, 0.5, 1.0)] == [0.5, 0.5, 0.5]
     assert [falling.rate(done) for done in (0.0, 0.5, 1.0)] == [0.5, 0.25, 0.0]
+
+
+def test_a_rate_falls_to_a_tenth_where_the_stage_says() -> None:
+    deep_nets_for_eo = Stage("all", 50, 0.01, drops=(0.48, 0.68, 0.88))
+    rates = [deep_nets_for_eo.rate(epoch / 50) for epoch in range(50)]
+    assert rates == pytest.approx([1e-2] * 24 + [1e-3] * 10 + [1e-4] * 10 + [1e-5] * 6)
+    assert Stage("all", 4, 1.0, decay=True, drops=(0.5,)).rate(0.5) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("rmsprop", "RMSprop"), ("adadelta", "Adadelta"), ("sgd", "SGD")])
+def test_an_optimizer_moves_weights_as_that_of_keras_does(name: str, kind: str) -> None:
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    options = {"sgd": {"momentum": 0.9}}.get(name, {})
+    theirs = getattr(keras.optimizers, kind)(learning_rate=0.1, **options)
+    variable = keras.Variable([1.0, -2.0, 3.0])
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+    ours = optimizer_for(Stage("all", 1, 0.1, optimizer=name), [parameter])
+    for step in range(5):
+        gradient = torch.tensor([0.3, -0.1 * step, 2.0])
+        parameter.grad = gradient.clone()
+        ours.step()
+        theirs.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    torch.testing.assert_close(
+        parameter.detach(), keras.ops.convert_to_tensor(variable).detach().cpu(), rtol=2e-3, atol=1e-5
+    )
+
+
+def test_weight_decay_pulls_what_trains_to_zero_under_every_optimizer() -> None:
+    for name in OPTIMIZERS:
+        parameter = nn.Parameter(torch.ones(3))
+        optimizer = optimizer_for(Stage("all", 1, 0.1, optimizer=name, weight_decay=0.5), [parameter])
+        parameter.grad = torch.zeros(3)
+        optimizer.step()
+        assert (parameter < 1).all(), name

@@ -1,9 +1,22 @@
-"""Data as bytes in memory: an embedded set, downloads, folders of classes, folders of images with masks."""
+"""Data as bytes, in memory or read from files while used: named sets, folders of classes, images with masks."""
 
-from .batches import batch_indices, on_device
+from .augment import Augmentation, augmentation
+from .batches import batch_indices
 from .dataset import VOID, DataSet, Split
 from .load import load_data
 from .named import NAMES
 from .request import Request
+from .streaming import FileSplit
 
-__all__ = ["NAMES", "VOID", "DataSet", "Request", "Split", "batch_indices", "load_data", "on_device"]
+__all__ = [
+    "NAMES",
+    "VOID",
+    "Augmentation",
+    "DataSet",
+    "FileSplit",
+    "Request",
+    "Split",
+    "augmentation",
+    "batch_indices",
+    "load_data",
+]

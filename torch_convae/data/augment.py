@@ -30,7 +30,7 @@ class Augmentation:
     seed: int
 
     def __call__(self, images: Tensor, targets: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Images uint8 (N, C, H, W) and their targets, of the same shapes: masks uint8 (N, H, W) move, all else stays."""
+        """Images uint8 (N, C, H, W) and their targets, as they were: masks uint8 (N, H, W) move, all else stays."""
         from .changes import Example
 
         have_masks = targets.dtype == torch.uint8

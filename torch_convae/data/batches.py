@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..errors import ConvaeError
-from .dataset import Split
 
 
 def batch_indices(count: int, batch_size: int, seed: int, epoch: int, least: int = 2) -> list[Tensor]:
@@ -29,8 +28,3 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
     """A hash, not a sum: seed 1 in epoch 0 must not repeat seed 0 in epoch 1."""
     digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-
-
-def on_device(split: Split, device: torch.device) -> Split:
-    """The same split with images and targets on the device, so that a step moves indices only."""
-    return Split(split.images.to(device), split.targets.to(device))

@@ -51,7 +51,8 @@ def _crop(example: Example, draw: random.Random) -> Example:
 
 def _window(pixels: Tensor, room: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
     padded = functional.pad(pixels, [room[1], room[0]], padding_mode="reflect")
-    return functional.crop(padded, *corner, *size)
+    window: Tensor = functional.crop(padded, *corner, *size)
+    return window
 
 
 def _scale(example: Example, draw: random.Random) -> Example:
@@ -63,9 +64,11 @@ def _scale(example: Example, draw: random.Random) -> Example:
 
     def fit(pixels: Tensor) -> Tensor:
         if size[0] < height or size[1] < width:
-            below, right = height - size[0] - top, width - size[1] - left
-            return functional.pad(pixels, [left, top, right, below], padding_mode="reflect")
-        return functional.crop(pixels, top, left, height, width)
+            around = [left, top, width - size[1] - left, height - size[0] - top]
+            fitted: Tensor = functional.pad(pixels, around, padding_mode="reflect")
+        else:
+            fitted = functional.crop(pixels, top, left, height, width)
+        return fitted
 
     image = functional.resize(example.image, size, antialias=True)
     if example.mask is None:

@@ -1,16 +1,19 @@
 """A folder of classes: one subfolder of images for each, directly or below `train` and `test`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..errors import ConvaeError
 from .dataset import DataSet, Split
 from .folders import image_files, refuse_loose_images, split_folders, subfolders
-from .image_stack import Form, common_form, stack_images
-from .memory import refuse_too_large
+from .image_stack import Form, common_form, read_formed, stack_images
+from .memory import FROM_FILES, refuse_too_large
 from .request import Request, refuse_void
 from .selection import balanced, hold_out
+from .streaming import FileSplit
 
 Classes = dict[str, list[Path]]
 Labelled = list[tuple[Path, int]]
@@ -26,9 +29,30 @@ def load_class_folder(folder: Path, request: Request) -> DataSet:
     names = tuple(splits["train"])
     files = {split: _limited(_labelled(classes), request.limit) for split, classes in splits.items()}
     form = common_form([path for split in files.values() for path, _ in split], request.size)
-    refuse_too_large(folder, sum(map(len, files.values())) * form.byte_count)
-    loaded = {split: _load(labelled, form) for split, labelled in files.items()}
+    if request.workers is None:
+        refuse_too_large(folder, sum(map(len, files.values())) * form.byte_count, FROM_FILES)
+    loaded = {split: _load(labelled, form, request.workers) for split, labelled in files.items()}
     return DataSet(folder.resolve().name, "classes", names, loaded)
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Image files, each with the index of its class; what `FileSplit` reads."""
+
+    labelled: Labelled
+    form: Form
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return self.form.shape
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        path, label = self.labelled[index]
+        return read_formed(path, self.form)[0], torch.tensor(label)
 
 
 def _classes_by_split(folder: Path, seed: int) -> dict[str, Classes]:
@@ -79,6 +103,8 @@ def _limited(labelled: Labelled, limit: int | None) -> Labelled:
     return [labelled[position] for position in balanced([index for _, index in labelled], limit)]
 
 
-def _load(labelled: Labelled, form: Form) -> Split:
+def _load(labelled: Labelled, form: Form, workers: int | None) -> Split | FileSplit:
+    if workers is not None:
+        return FileSplit(LabelledFiles(labelled, form), workers)
     images, _ = stack_images([path for path, _ in labelled], form)
     return Split(images, torch.tensor([index for _, index in labelled], dtype=torch.int64))

@@ -1,10 +1,15 @@
-"""What every reader of data gives: a `DataSet` of splits, whole in memory as bytes."""
+"""What every reader of data gives: a `DataSet` of splits, in memory as bytes or read from files while used."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
+
+from .streaming import FileSplit
 
 VOID = 255
 """The mask value that no loss and no metric counts."""
@@ -42,6 +47,18 @@ class Split:
         """(N, C, H, W)."""
         return tuple(self.images.shape)
 
+    def on(self, device: torch.device) -> Split:
+        """The same split on the device, so that a step moves indices only."""
+        return Split(self.images.to(device), self.targets.to(device))
+
+    def all_targets(self) -> Iterator[Tensor]:
+        """Every target once, in batches."""
+        yield self.targets
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and targets of these indices, where the split lies."""
+        return self.images[indices], self.targets[indices]
+
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Images, targets and indices for each tensor of indices, where the split lies."""
         # All indices go to the device at once: moving them batch by batch would make each step wait.
@@ -56,4 +73,9 @@ class DataSet:
     name: str
     task: Literal["classes", "masks"]
     classes: tuple[str, ...]
-    splits: Mapping[str, Split]
+    splits: Mapping[str, Split | FileSplit]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image; a sequence's has the number of its frames before them."""
+        return self.splits["train"].shape[1:]

@@ -13,7 +13,7 @@ from ..errors import ConvaeError
 from .dataset import FASHION_MNIST_CLASSES, DataSet, Split
 from .idx import read_idx
 from .memory import refuse_too_large
-from .request import Request, refuse_void
+from .request import Request, refuse_void, refuse_workers
 from .selection import balanced
 
 IDX_FILES = (
@@ -71,6 +71,7 @@ def load_idx_folder(files: IdxFiles, folder: Path, request: Request) -> DataSet:
 def load_idx(files: IdxFiles, name: str, classes: tuple[str, ...] | None, request: Request) -> DataSet:
     """Read, check and resize; without class names they are the labels 0..highest of train."""
     refuse_void(request)
+    refuse_workers(request)
     train = _read_pair(files.train_images, files.train_labels)
     test = _read_pair(files.test_images, files.test_labels)
     classes = classes or tuple(str(label) for label in range(int(train[1].max()) + 1))

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ConvaeError
 
 GREY_MODES = ("1", "L")
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for a camera turned by a quarter
 RUNS_A_PROGRAM = ("EPS",)  # Pillow hands these to Ghostscript; a folder of images must not start one
 
 
@@ -56,6 +57,13 @@ def read_header(path: Path) -> Header:
                 f"{path} has numbers wider than 8 bits (mode {image.mode}); save it as 8-bit grey or RGB."
             )
         return Header(image.mode in GREY_MODES, image.width, image.height)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) once turned as its EXIF note says, without decoding where the format allows it."""
+    with opened(path) as image:
+        turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def read_image(path: Path, size: tuple[int, int] | None, grey: bool) -> tuple[Tensor, tuple[int, int]]:

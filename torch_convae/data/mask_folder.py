@@ -1,27 +1,21 @@
 """A folder of images, each with a mask: `train/images` + `train/masks`, the same for `test` and `val`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from ..errors import ConvaeError
-from .dataset import VOID, DataSet, Split
+from .dataset import DataSet, Split
 from .folders import image_files, split_folders
 from .image_stack import common_form, stack_images
 from .mask_classes import MaskClasses, decide, known_classes, refuse_unknown
+from .mask_files import MaskedFiles, Pair, class_table, held_values
 from .masks import MaskStack, stack_masks
-from .memory import refuse_too_large
+from .memory import FROM_FILES, refuse_too_large
 from .request import Request
 from .selection import hold_out, spread
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image file and the mask file of the same stem."""
-
-    image: Path
-    mask: Path
+from .streaming import FileSplit
 
 
 def load_mask_folder(folder: Path, request: Request) -> DataSet:
@@ -32,13 +26,19 @@ def load_mask_folder(folder: Path, request: Request) -> DataSet:
     """
     pairs = _limited(_pairs_by_split(folder, request.seed), request.limit)
     form = common_form([pair.image for split in pairs.values() for pair in split], request.size)
+    if request.workers is not None:
+        held = {name: held_values(split) for name, split in pairs.items()}
+        classes = _classes(folder, request.void, held)
+        files = {name: MaskedFiles(split, form, class_table(classes)) for name, split in pairs.items()}
+        streamed = {name: FileSplit(each, request.workers) for name, each in files.items()}
+        return DataSet(folder.resolve().name, "masks", classes.names, streamed)
     mask_bytes = form.height * form.width
-    refuse_too_large(folder, sum(map(len, pairs.values())) * (form.byte_count + mask_bytes))
+    refuse_too_large(folder, sum(map(len, pairs.values())) * (form.byte_count + mask_bytes), FROM_FILES)
     images, masks = {}, {}
     for name, split in pairs.items():
         images[name], own_sizes = stack_images([pair.image for pair in split], form)
         masks[name] = stack_masks([pair.mask for pair in split], (form.height, form.width), own_sizes)
-    classes = _classes(folder, request.void, masks)
+    classes = _classes(folder, request.void, {name: stack.by_file for name, stack in masks.items()})
     splits = {name: Split(images[name], _targets(masks[name], classes)) for name in pairs}
     return DataSet(folder.resolve().name, "masks", classes.names, splits)
 
@@ -79,24 +79,23 @@ def _limited(pairs: dict[str, list[Pair]], limit: int | None) -> dict[str, list[
     return {name: [split[index] for index in spread(len(split), limit)] for name, split in pairs.items()}
 
 
-def _classes(folder: Path, void: int | None, masks: dict[str, MaskStack]) -> MaskClasses:
-    held = {name: frozenset[int]().union(*stack.held) for name, stack in masks.items()}
-    everywhere = frozenset[int]().union(*held.values())
+def _classes(folder: Path, void: int | None, held: Mapping[str, Mapping[Path, frozenset[int]]]) -> MaskClasses:
+    """What the values mean that each mask file of each split holds."""
+    by_split = {name: frozenset[int]().union(*files.values()) for name, files in held.items()}
+    everywhere = frozenset[int]().union(*by_split.values())
     try:
-        classes = decide(known_classes(folder), void, held["train"], everywhere)
+        classes = decide(known_classes(folder), void, by_split["train"], everywhere)
     except ConvaeError as problem:
         raise ConvaeError(f"{folder}: {problem}") from problem
-    for stack in masks.values():
-        for path, values in zip(stack.paths, stack.held, strict=True):
+    for files in held.values():
+        for path, values in files.items():
             refuse_unknown(classes, path, values)
     return classes
 
 
-def _targets(masks: MaskStack, classes: MaskClasses) -> torch.Tensor:
+def _targets(masks: MaskStack, classes: MaskClasses) -> Tensor:
     """Mask by mask: indexing wants int64 positions, eight times the memory of what they index."""
-    table = torch.full((256,), VOID, dtype=torch.uint8)
-    for value, index in classes.index_of.items():
-        table[value] = index
+    table = class_table(classes)
     for mask in masks.values:
         mask.copy_(table[mask.long()])
     return masks.values

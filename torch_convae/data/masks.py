@@ -23,21 +23,42 @@ class MaskStack:
     values: Tensor
     held: tuple[frozenset[int], ...]
 
+    @property
+    def by_file(self) -> dict[Path, frozenset[int]]:
+        """What each file holds."""
+        return dict(zip(self.paths, self.held, strict=True))
+
 
 def stack_masks(paths: Sequence[Path], size: tuple[int, int], image_sizes: Sequence[tuple[int, int]]) -> MaskStack:
     """Read and resize by nearest neighbour; a mask must have the (height, width) its image has."""
     values = torch.empty((len(paths), *size), dtype=torch.uint8)
     held = []
     for index, (path, image_size) in enumerate(zip(paths, image_sizes, strict=True)):
-        mask = read_mask(path)
-        if (mask.height, mask.width) != image_size:
-            raise ConvaeError(
-                f"{path} is {mask.height} x {mask.width} (height x width) but its image is "
-                f"{image_size[0]} x {image_size[1]}; export both at one size."
-            )
-        held.append(frozenset(np.unique(np.asarray(mask)).tolist()))
-        values[index] = torch.from_numpy(np.array(mask.resize((size[1], size[0]), Image.Resampling.NEAREST)))
+        mask = checked_mask(path, image_size)
+        held.append(values_of(mask))
+        values[index] = fitted(mask, size)
     return MaskStack(tuple(paths), values, tuple(held))
+
+
+def checked_mask(path: Path, image_size: tuple[int, int]) -> Image.Image:
+    """What `read_mask` gives; refused if it is not of the (height, width) of its image."""
+    mask = read_mask(path)
+    if (mask.height, mask.width) != image_size:
+        raise ConvaeError(
+            f"{path} is {mask.height} x {mask.width} (height x width) but its image is "
+            f"{image_size[0]} x {image_size[1]}; export both at one size."
+        )
+    return mask
+
+
+def values_of(mask: Image.Image) -> frozenset[int]:
+    """The values that a mask holds."""
+    return frozenset(np.unique(np.asarray(mask)).tolist())
+
+
+def fitted(mask: Image.Image, size: tuple[int, int]) -> Tensor:
+    """Raw values uint8 (H, W) at that (height, width), by nearest neighbour."""
+    return torch.from_numpy(np.array(mask.resize((size[1], size[0]), Image.Resampling.NEAREST)))
 
 
 def read_mask(path: Path) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The one limit on size: data is held whole in memory, so what cannot fit is refused before it is decoded."""
+"""The one limit on size: data that is held whole in memory is refused before it is decoded if it cannot fit."""
 
 from ..errors import ConvaeError
 
@@ -6,10 +6,13 @@ GIBIBYTE = 2**30
 LARGEST = 8 * GIBIBYTE
 
 
-def refuse_too_large(what: object, byte_count: int) -> None:
-    """Raise when that many bytes of pixels are more than `LARGEST`."""
+FROM_FILES = ", or read the files while training with --workers 2"
+
+
+def refuse_too_large(what: object, byte_count: int, instead: str = "") -> None:
+    """Raise when that many bytes of pixels are more than `LARGEST`; `instead` is what else would help."""
     if byte_count > LARGEST:
         raise ConvaeError(
             f"{what} would take {byte_count / GIBIBYTE:.1f} GiB of memory, more than "
-            f"{LARGEST // GIBIBYTE} GiB; use a smaller --size or a --limit."
+            f"{LARGEST // GIBIBYTE} GiB; use a smaller --size or a --limit{instead}."
         )

@@ -99,6 +99,7 @@ def _given(text: str, names: Sequence[str]) -> Tensor:
         ) from error
     if len(values) != len(names) or not all(0 <= value < math.inf for value in values) or not any(values):
         raise ConvaeError(
-            f"--class-weights {text!r} should hold {len(names)} numbers of at least 0, not all 0: for {', '.join(names)}."
+            f"--class-weights {text!r} should hold {len(names)} numbers of at least 0, not all 0: "
+            f"for {', '.join(names)}."
         )
     return torch.tensor(values)
