@@ -29,6 +29,9 @@ class Config:
     weights: str | None = _flag(None, "a Keras or PyTorch weights file to start from, matched by name")
     out: str | None = _flag(None, "the run's folder (default: runs/RECIPE)")
     fresh: bool = _flag(False, "start over instead of going on where the run stopped", action="store_true")
+    dry_run: bool = _flag(
+        False, "say what would happen, and what memory it would take; write nothing", action="store_true"
+    )
     epochs: str | None = _flag(None, "for every stage, or one number a stage: 2,5,3; 0 leaves a stage out")
     lr: str | None = _flag(None, "learning rate for every stage, or one a stage: 1e-3,1e-3,1e-4")
     augment: str | None = _flag(None, "none, or some of flip,vflip,turn,scale,crop,colour, drawn for each image")
@@ -56,7 +59,7 @@ METAVARS = {
 
 # A run that goes on may find its data elsewhere, read it in another way, or compute on another device; all else is
 # what it is.
-FREE = frozenset({"out", "fresh", "device", "data_root", "workers"})
+FREE = frozenset({"out", "fresh", "device", "data_root", "workers", "dry_run"})
 
 
 class Parser(argparse.ArgumentParser):

@@ -20,6 +20,7 @@ from .config import FREE, Config, Parser, add_flags, check, parse_size
 from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
+from .outline import Outline, introduction, outline, rehearse
 from .recipes import RECIPES, Built, Recipe, build
 from .training import (
     Diverged,
@@ -102,6 +103,10 @@ def train(config: Config) -> dict[str, Any]:
     where = device(config.device)
     with ranks(where.type == "cuda") as processes, ExitStack() as stack:
         run = Run(where, config.precision, config.layout or recipe.layout, config.compile, config.accumulate, processes)
+        if config.dry_run:
+            data, built = processes.together(_built, config, recipe)
+            rehearse(config, run, data, built, _splits(config, run, data, built))
+            return {}
         folder = processes.once(stack.enter_context, locked(Path(config.out or f"runs/{config.recipe}")))
         data, built = processes.together(_built, config, recipe)
         keep = {key: value for key, value in asdict(config).items() if key not in FREE}
@@ -110,8 +115,11 @@ def train(config: Config) -> dict[str, Any]:
             summary = processes.once(read_json, folder.summary)
             print(f"{folder.path} is complete; --fresh starts over.")
         else:
-            processes.once(_introduce, config, run, data, built, folder)
-            summary = _train(config, run, data, built, folder)
+            splits = _splits(config, run, data, built)
+            print(introduction(config, run, data))
+            planned = outline(config, run, data, built, splits)
+            processes.once(_keep, folder, planned, built)
+            summary = _train(config, run, data, built, folder, splits)
         print(
             json.dumps({name: value for name, value in summary.items() if name.startswith("test_")}), "in", folder.path
         )
@@ -133,19 +141,20 @@ def _data(config: Config, recipe: Recipe) -> DataSet:
     return load_data(Request(name, root, size, config.limit, config.seed, config.void, config.workers))
 
 
-def _introduce(config: Config, run: Run, data: DataSet, built: Built, folder: Folder) -> None:
-    counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
-    print(f"{config.recipe} on {data.name}: {counts}, {len(data.classes)} classes; {run.device}, {run.precision}")
+def _keep(folder: Folder, planned: Outline, built: Built) -> None:
+    write_json(folder.path / "outline.json", planned)
     if built.plan:
         print(str(built.plan).split("\n", 1)[0])
         write_json(folder.path / "weights.json", built.plan.to_dict())
 
 
-def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder) -> dict[str, Any]:
+def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder, splits: Splits) -> dict[str, Any]:
     started = time.perf_counter()
-    splits = _splits(config, run, data, built)
 
     def draw(phase: Phase, counts: Tensor | None) -> None:
+        if counts is not None:
+            matrix = {"split": "test", "stage": phase.stage.name, "classes": list(data.classes)}
+            write_json(folder.path / "confusion.json", matrix | {"counts": counts.tolist()})
         pictures.draw_phase(folder.path, phase, data, run, counts)
 
     with graceful() as stop:

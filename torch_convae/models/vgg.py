@@ -42,14 +42,18 @@ class VGG16Encoder(Model):
         """The maps (N, width, H / 2^k, W / 2^k) of blocks k = 0, 1, ..."""
         maps: list[Tensor] = []
         for block in range(1, self.blocks + 1):
-            x = self.pool(x) if maps else x
-            for stage in range(1, DEPTHS[block - 1] + 1):
-                x = self.get_submodule(f"block{block}_conv{stage}")(x)
-                if self.batch_norm:
-                    x = self.get_submodule(f"block{block}_conv{stage}_bn")(x)
-                x = self.relu(x)
+            x = self.run(self.pool(x) if maps else x, block)
             maps.append(x)
         return maps
+
+    def run(self, x: Tensor, block: int) -> Tensor:
+        """A block applied."""
+        for stage in range(1, DEPTHS[block - 1] + 1):
+            x = self.get_submodule(f"block{block}_conv{stage}")(x)
+            if self.batch_norm:
+                x = self.get_submodule(f"block{block}_conv{stage}_bn")(x)
+            x = self.relu(x)
+        return x
 
 
 class VGG16(Model):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..words import duration, number, size, words
 from .html import Child, Markup, element, row, section, table
 from .record import Record
-from .words import duration, number, size, words
 
 COLOURS = 8
 NOTHING = "\N{EN DASH}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from ..words import words
 from .chart import Band, Curve, Point, chart
 from .html import Markup, element, section
 from .record import Record
-from .words import words
 
 SPLITS = ("train", "val", "test")
 COLOURS = 8

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.resources import files
 
+from ..words import number, words
 from .classes import classes
 from .compare import configuration, name_of, results
 from .curves import curves
@@ -14,7 +15,6 @@ from .html import Markup, element, joined, section
 from .provenance import provenance
 from .record import Record
 from .stages import stages
-from .words import number, words
 
 SHOWN_FIGURES = 4
 

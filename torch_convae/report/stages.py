@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..words import duration, number, size
 from .compare import NOTHING, name_of, written
 from .html import Markup, element, row, section, table
 from .record import Record
-from .words import duration, number, size
 
 HEAD = ("stage", "epochs", "rate", "trains", "parameters that train", "frozen, SHA-256", "time", "peak memory")
 

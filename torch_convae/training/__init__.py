@@ -3,9 +3,10 @@
 from .evaluation import evaluate
 from .examples import Augment, Batch, Examples, Order, Splits
 from .folder import Folder, locked
-from .freezing import freeze_all_but, frozen_hash, train_mode
+from .freezing import freeze_all_but, frozen_hash, parameter_count, train_mode
 from .interrupt import Interrupted, graceful
 from .loop import Diverged, Trainer
+from .memory import Memory, estimate
 from .metrics import class_iou
 from .phase import Phase
 from .ranks import Lost, Ranks, complain, hush, ranks
@@ -23,6 +24,7 @@ __all__ = [
     "Folder",
     "Interrupted",
     "Lost",
+    "Memory",
     "Objective",
     "Order",
     "Phase",
@@ -36,12 +38,14 @@ __all__ = [
     "classification",
     "complain",
     "device",
+    "estimate",
     "evaluate",
     "freeze_all_but",
     "frozen_hash",
     "graceful",
     "hush",
     "locked",
+    "parameter_count",
     "ranks",
     "reconstruction",
     "segmentation",

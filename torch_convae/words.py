@@ -1,8 +1,9 @@
-"""Numbers as a person reads them."""
+"""Numbers and tables as a person reads them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -41,3 +42,9 @@ def duration(seconds: float) -> str:
 def words(name: str) -> str:
     """A name of code as words: mean_iou, test_accuracy."""
     return " ".join("IoU" if part == "iou" else part for part in name.split("_"))
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
