@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import bridge
+from bridge.naming.names import scheme
+from bridge.slots import places
 
 from .errors import ConvaeError
 from .files import write_whole
@@ -19,6 +22,7 @@ from .models import Model
 from .models.preprocessing import Preprocess
 
 Plan = bridge.Plan
+Source = bridge.Source
 VERSION = bridge.__version__
 
 
@@ -27,8 +31,8 @@ def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
 
     With `strict` a file that leaves anything out, on either side, is refused.
     """
+    source = read_weights(path)
     try:
-        source = bridge.read(path)
         plan = bridge.load(module, source, strict=strict)
     except bridge.BridgeError as error:
         raise ConvaeError(str(error)) from error
@@ -40,6 +44,22 @@ def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
     if expected:
         module.preprocessing = Preprocess(expected.mode)
     return plan
+
+
+def read_weights(path: Path) -> Source:
+    """A weights file as the bridge reads it: names, shapes and axes at once, each tensor when it is asked for."""
+    try:
+        return bridge.read(path)
+    except bridge.BridgeError as error:
+        raise ConvaeError(str(error)) from error
+
+
+def fits(module: nn.Module, source: Source) -> bool:
+    """Whether a weights file holds every tensor of the module, and none besides. Nothing is loaded."""
+    try:
+        return bool(bridge.match(source, module, strict=True).copied)
+    except bridge.BridgeError:
+        return False
 
 
 def save_model(module: nn.Module, path: Path, header: dict[str, str]) -> None:
@@ -67,3 +87,34 @@ def recorded_options(path: Path) -> dict[str, Any]:
         return dict(json.loads(read_header(path)["options"]))
     except (ConvaeError, KeyError, ValueError):
         return {}
+
+
+@dataclass(frozen=True)
+class LayerName:
+    """What a module with weights is called: its Keras class and name, and torchvision's name, if there is one."""
+
+    kind: str
+    keras: str | None
+    torchvision: str | None
+
+
+def layer_names(module: nn.Module) -> dict[str, LayerName]:
+    """Path -> names, for every layer with weights of one of our models, or of a network as torchvision, timm,
+    segmentation_models_pytorch or Caffe name it. Any other network's layers have no Keras name.
+    """
+    found = places(module)
+    kinds = {keras: found.places[path].kinds[0] for path, keras in found.keras_names.items() if path in found.places}
+    torchvision = scheme("torchvision").from_keras(kinds)
+    known = found.declared or any(path != keras for path, keras in found.keras_names.items())
+    return {
+        place.module: LayerName(
+            place.kinds[0],
+            found.keras_names.get(path) if known else None,
+            _dotted(torchvision.get(found.keras_names.get(path, ""))),
+        )
+        for path, place in found.places.items()
+    }
+
+
+def _dotted(path: str | None) -> str | None:
+    return path.replace("/", ".") if path else None

@@ -69,19 +69,25 @@ def upright_size(path: Path) -> tuple[int, int]:
 def read_image(path: Path, size: tuple[int, int] | None, grey: bool) -> tuple[Tensor, tuple[int, int]]:
     """Pixels uint8 (C, H, W), and the file's own (height, width); upright by its EXIF note, without alpha."""
     with opened(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        pixels = upright.convert("L") if grey else _rgb(upright)
+        pixels = upright(image, grey)
+        own_size = (pixels.height, pixels.width)
         if size is not None:
             pixels = pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # Pillow's is antialiased
         array = np.array(pixels).reshape(pixels.height, pixels.width, -1)
-        return torch.from_numpy(array).permute(2, 0, 1), (upright.height, upright.width)
+        return torch.from_numpy(array).permute(2, 0, 1), own_size
+
+
+def upright(image: Image.Image, grey: bool) -> Image.Image:
+    """An image as it is meant to be seen, grey or RGB. It takes the place of the one given: both may not fit."""
+    ImageOps.exif_transpose(image, in_place=True)
+    return (image if image.mode == "L" else image.convert("L")) if grey else _rgb(image)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     """A palette with transparency goes through RGBA, the only way Pillow converts it without a warning."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _formats() -> list[str]:

@@ -11,7 +11,7 @@ from ..errors import ConvaeError
 from .autoencoder import ConvAutoencoder, ConvClassifier, ConvEncoder
 from .bayesian_segnet import BayesianSegNet
 from .image_segmentation import VGGSegNet, VGGUNet
-from .model import Model
+from .model import Model, evaluating
 from .plain_unets import jocicmarko_unet, shallow_unet, zhixuhao_unet
 from .segnet import SegNet, SegNetBasic
 from .unet import AzaveaUNet, VGG16UNet
@@ -69,6 +69,7 @@ __all__ = [
     "VGGSegNet",
     "VGGUNet",
     "create",
+    "evaluating",
     "jocicmarko_unet",
     "shallow_unet",
     "vgg16_unet",

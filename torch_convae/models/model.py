@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,18 @@ def softmax(logits: Tensor) -> Tensor:
 def probabilities(classes: int) -> Callable[[Tensor], Tensor]:
     """What makes logits (N, classes, ...) probabilities: a sigmoid for one class, else the softmax."""
     return torch.sigmoid if classes == 1 else softmax
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; then every part has the mode it had, be it frozen or training."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        module.eval()
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 class Model(nn.Module):
@@ -77,11 +90,6 @@ class Model(nn.Module):
         if given.ndim != 4:
             raise ValueError(f"predict takes images (N, C, H, W) of 0..255, not {tuple(given.shape)}.")
         where = next(self.parameters())
-        modes = {module: module.training for module in self.modules()}
-        try:
-            with torch.inference_mode():
-                output: Tensor = self.eval()(self.preprocessing(given.to(where.device)).to(where.dtype))
-                return self.activation(output) if self.activation else output
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        with evaluating(self), torch.inference_mode():
+            output: Tensor = self(self.preprocessing(given.to(where.device)).to(where.dtype))
+            return self.activation(output) if self.activation else output

@@ -1,0 +1,6 @@
+"""What a network computes on its way, by the names that Keras and PyTorch give it."""
+
+from .layer import Layer, find, layers
+from .steps import Step, capture, watched
+
+__all__ = ["Layer", "Step", "capture", "find", "layers", "watched"]

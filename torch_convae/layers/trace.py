@@ -1,0 +1,74 @@
+"""What a forward goes through, without its numbers: each step's shape, and which steps it was made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from ..errors import ConvaeError
+from .steps import Step, on_nothing
+
+BATCH = 2  # more than one, so that an axis of time that is folded into the batch shows
+
+
+@dataclass(frozen=True)
+class Link:
+    """A listed step. `shape` is that of one input's row, with the time in front where it is folded into the batch.
+
+    `direct` is the step whose output it takes as it is, `before` the one that it comes from, perhaps reshaped.
+    A part of the network that hands on what one of its layers gave is that step's `same`.
+    """
+
+    path: str
+    call: int
+    what: str
+    kind: str
+    shape: tuple[int, ...]
+    leaf: bool
+    part: bool
+    direct: int | None = None
+    before: int | None = None
+    same: int | None = None
+
+
+def trace(model: nn.Module, shape: tuple[int, ...]) -> list[Link]:
+    """The listed steps for inputs of this shape, (C, H, W) for images. Nothing is computed.
+
+    A shape that the model cannot take is refused.
+    """
+    tracer = _Tracer()
+    try:
+        on_nothing(model, (BATCH, *shape), tracer.see)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        size, reason = " x ".join(map(str, shape)), str(error).split("\n")[0]
+        raise ConvaeError(
+            f"{type(model).__name__} takes no input of {size} ({reason}). Give another --size or --layer."
+        ) from error
+    return tracer.links
+
+
+@dataclass
+class _Tracer:
+    links: list[Link] = field(default_factory=list)
+    direct: dict[int, int] = field(default_factory=dict)  # id of a tensor -> the step that gave it
+    origin: dict[int, int] = field(default_factory=dict)  # the same, and for what only passed on
+    kept: list[Tensor] = field(default_factory=list)  # so that no other tensor takes an id
+
+    def see(self, step: Step) -> None:
+        output = id(step.output)
+        before = next((self.origin[id(one)] for one in reversed(step.inputs) if id(one) in self.origin), None)
+        self.kept.append(step.output)
+        if not step.listed:
+            if before is not None:
+                self.origin.setdefault(output, before)
+            return
+        part = not step.leaf and step.what == step.kind
+        same = self.direct.get(output) if part else None
+        direct = self.direct.get(id(step.inputs[-1])) if step.inputs and not part else None
+        rows, *shape = step.output.shape
+        whole = (rows // BATCH, *shape) if rows > BATCH and rows % BATCH == 0 else tuple(shape)
+        link = Link(step.path, step.call, step.what, step.kind, whole, step.leaf, part, direct, before, same)
+        self.links.append(link)
+        if same is None:
+            self.direct[output] = self.origin[output] = len(self.links) - 1

@@ -1,0 +1,135 @@
+"""An image of any size, read region by region: decoded once, or mapped into memory where the file allows it.
+
+Uncompressed TIFFs and .npy arrays are mapped, so that their size does not matter. All others are decoded,
+which takes 4 bytes a pixel in colour and 1 in grey; `largest` limits how many pixels that may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from .data.images import opened, read_header, upright
+from .errors import ConvaeError
+
+Bytes = NDArray[np.uint8]
+LARGEST = 150_000_000  # pixels: 0.6 GB of colour when decoded
+MODES = {1: "L", 3: "RGB"}
+ORIENTATION = 0x112  # EXIF's tag
+
+
+@dataclass(frozen=True)
+class Raster:
+    """`region(top, left, height, width)` gives uint8 (height, width, C), within the image."""
+
+    height: int
+    width: int
+    region: Callable[[int, int, int, int], Bytes]
+
+
+@contextmanager
+def raster(path: Path, channels: int, largest: int = LARGEST) -> Iterator[Raster]:
+    """The image as a network of so many channels takes it: upright, without alpha, grey or RGB.
+
+    Refused: what the reader of training data refuses, other channels, and more pixels than `largest` where they
+    would have to be decoded.
+    """
+    if path.suffix.lower() == ".npy":
+        yield _of_array(_array(path, channels))
+        return
+    if channels not in MODES:
+        raise ConvaeError(
+            f"{path} is grey or RGB, and the network takes {channels} channels. Give .npy arrays (H, W, {channels})."
+        )
+    header = read_header(path)
+    with opened(path) as image:
+        mapped = _mapped(image, path, MODES[channels])
+        if mapped is not None:
+            yield _of_array(mapped)
+            return
+        _refuse_large(path, header.width * header.height, largest)
+        pixels = upright(image, grey=channels == 1)
+        pixels.load()
+        yield Raster(pixels.height, pixels.width, lambda *place: _crop(pixels, *place))
+
+
+def read_pixels(path: Path, channels: int, size: tuple[int, int] | None, largest: int = LARGEST) -> Tensor:
+    """A whole image uint8 (C, H, W), resized to (height, width) as training data is."""
+    with raster(path, channels, largest) as image:
+        pixels = image.region(0, 0, image.height, image.width)
+    return torch.from_numpy(np.ascontiguousarray(resized(pixels, size).transpose(2, 0, 1)))
+
+
+def resized(pixels: Bytes, size: tuple[int, int] | None) -> Bytes:
+    """An array (H, W, C) at (height, width), antialiased, as Pillow does it."""
+    if size is None or pixels.shape[:2] == size:
+        return pixels
+    if pixels.shape[2] in MODES:
+        plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+        image = Image.fromarray(plain).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return np.asarray(image).reshape(*size, -1)
+    planes = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
+    made = F.interpolate(planes, size, mode="bilinear", antialias=True)
+    return np.asarray(made[0].permute(1, 2, 0))
+
+
+def _of_array(array: Bytes) -> Raster:
+    def region(top: int, left: int, height: int, width: int) -> Bytes:
+        return np.array(array[top : top + height, left : left + width])  # a copy: the map stays on disk
+
+    return Raster(array.shape[0], array.shape[1], region)
+
+
+def _crop(pixels: Image.Image, top: int, left: int, height: int, width: int) -> Bytes:
+    array = np.asarray(pixels.crop((left, top, left + width, top + height)))
+    return array.reshape(height, width, -1)
+
+
+def _array(path: Path, channels: int) -> Bytes:
+    if not path.is_file():
+        raise ConvaeError(f"{path} is no regular file; put an array there, or remove it.")
+    try:
+        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConvaeError(f"{path} cannot be read ({error}); save it again with numpy.save.") from error
+    shaped = array[..., None] if getattr(array, "ndim", 0) == 2 else array
+    if array.dtype != np.uint8 or shaped.ndim != 3 or shaped.shape[2] != channels or not shaped.size:
+        raise ConvaeError(
+            f"{path} is {array.dtype} {array.shape}, and the network takes uint8 (H, W, {channels}). Save it so."
+        )
+    return shaped  # type: ignore[no-any-return]
+
+
+def _mapped(image: Image.Image, path: Path, mode: str) -> Bytes | None:
+    """The pixels as they lie in the file, where they do: uncompressed, row after row, upright, of this mode."""
+    tiles = sorted(getattr(image, "tile", []), key=lambda tile: tile[1][1])
+    if image.format != "TIFF" or image.mode != mode or image.getexif().get(ORIENTATION, 1) != 1 or not tiles:
+        return None
+    row = image.width * len(mode)
+    first = tiles[0][2]
+    for codec, extents, offset, arguments in tiles:
+        left, top, right, _ = extents
+        plain = codec == "raw" and arguments[0] == mode and arguments[1] in (0, row)
+        if not plain or (left, right) != (0, image.width) or offset != first + top * row:
+            return None
+    if path.stat().st_size < first + image.height * row:
+        return None  # cut off: decoding says so
+    return np.memmap(path, np.uint8, "r", first, (image.height, image.width, len(mode)))
+
+
+def _refuse_large(path: Path, pixels: int, largest: int) -> None:
+    if pixels > largest:
+        raise ConvaeError(
+            f"{path} has {pixels / 1e6:,.1f} million pixels, more than the {largest / 1e6:,.0f} that are decoded. "
+            "Raise --largest if you trust it, or save it as an uncompressed TIFF, which is read piece by piece."
+        )

@@ -1,0 +1,129 @@
+"""SOURCE on the command line, a run's folder, a model's name or a weights file, as a network that is ready."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .errors import ConvaeError
+from .known import recognise
+from .load import load, load_model
+from .models import MODELS, Model, create
+from .models.preprocessing import MODES, Preprocess
+from .training import device
+from .weights import load_weights, recorded_options
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network with its weights, in evaluation mode, and what it is, for people."""
+
+    model: Model
+    what: str
+
+
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
+    """How a network is named on the command line."""
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a run's folder, the name of a model (with --weights), or a weights file of a known network",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="a Keras or PyTorch weights file for the model, by name")
+    parser.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="an option of the model, as classes=7; may be given again",
+    )
+    parser.add_argument(
+        "--preprocessing",
+        choices=sorted(MODES),
+        help="how images are prepared, by Keras's names (default: as the run or the weights say)",
+    )
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1")
+
+
+def source(options: argparse.Namespace) -> Source:
+    """The network that these flags name; what cannot be is refused, and what is left out is said on stderr."""
+    found = _found(options.source, options.weights, _pairs(options.option))
+    if options.preprocessing:
+        found.model.preprocessing = Preprocess(options.preprocessing)
+    found.model.to(device(options.device)).eval()
+    return found
+
+
+def channels(model: nn.Module) -> int:
+    """How many channels the images have that a network takes."""
+    return next((parameter.shape[1] for parameter in model.parameters() if parameter.ndim == 4), 1)
+
+
+def input_shape(model: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of one input of a network, for images of this height and width."""
+    return (channels(model), *size)
+
+
+def _found(name: str, weights: str | None, options: dict[str, Any]) -> Source:
+    path = Path(name)
+    if name in MODELS:
+        return _named(name, weights, options)
+    if not path.exists():
+        near = get_close_matches(name, MODELS, n=3) or list(MODELS)
+        raise ConvaeError(
+            f"{name} is no run's folder, no weights file and no model; the nearest models are {', '.join(near)}."
+        )
+    for flag, given in (("--weights", weights), ("--option", options)):
+        if given:
+            raise ConvaeError(f"{name} has weights and options of its own; leave {flag} out.")
+    if path.is_dir():
+        return Source(load(path), f"the run {name}")
+    if recorded_options(path):
+        return Source(load_model(path), f"the run's network {name}")
+    known, options = recognise(path)
+    return _named(known, name, options)
+
+
+def _named(name: str, weights: str | None, options: dict[str, Any]) -> Source:
+    if weights is not None and not options:
+        with suppress(ConvaeError):  # the file may hold more, or less, than the model: the load will tell
+            options = recognise(Path(weights), name)[1]
+    _refuse_missing(name, options)
+    model = create(name, **options)
+    written = name + (f"({', '.join(f'{option}={value!r}' for option, value in options.items())})" if options else "")
+    if weights is None:
+        print(f"{name} has random weights, as no --weights were given.", file=sys.stderr)
+        return Source(model, f"{written} with random weights")
+    plan = load_weights(model, Path(weights))
+    if plan.skipped or plan.untouched:
+        print(f"{weights}: {str(plan).split(chr(10), 1)[0]}", file=sys.stderr)
+    return Source(model, f"{written} with {weights}")
+
+
+def _refuse_missing(name: str, options: dict[str, Any]) -> None:
+    for option, what in inspect.signature(MODELS[name]).parameters.items():
+        if what.default is what.empty and option not in options:
+            raise ConvaeError(f"{name} needs {option}. Give it with --option {option}=NUMBER.")
+
+
+def _pairs(given: list[str]) -> dict[str, Any]:
+    """Options as NAME=VALUE, where a value is a number, True, a tuple, or else text."""
+    options: dict[str, Any] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise ConvaeError(f"--option {pair!r} is not NAME=VALUE. Write it as classes=7.")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            options[name] = value
+    return options
