@@ -34,6 +34,12 @@ class Config:
     )
     epochs: str | None = _flag(None, "for every stage, or one number a stage: 2,5,3; 0 leaves a stage out")
     lr: str | None = _flag(None, "learning rate for every stage, or one a stage: 1e-3,1e-3,1e-4")
+    weight_decay: str | None = _flag(None, "pull of the weights to zero, for every stage or one a stage: 0,5e-4,5e-4")
+    loss: str | None = _flag(None, "cross-entropy, focal, dice or jaccard over the classes, or a sum: focal+dice")
+    class_weights: str | None = _flag(
+        None, "how much each class counts in the loss: none, median, published, or 1,2.5,.."
+    )
+    dropout: float | None = _flag(None, "share of the values that the network's Dropout leaves out", type=float)
     augment: str | None = _flag(None, "none, or some of flip,vflip,turn,scale,crop,colour, drawn for each image")
     workers: int | None = _flag(None, "read image files while training, by so many processes", type=int)
     batch_size: int | None = _flag(None, "images a step", type=int)
@@ -53,6 +59,10 @@ METAVARS = {
     "size": "HxW",
     "lr": "RATE,..",
     "epochs": "N,..",
+    "weight_decay": "RATE,..",
+    "loss": "NAME",
+    "class_weights": "HOW",
+    "dropout": "SHARE",
     "augment": "NAME,..",
     "device": "DEVICE",
 }
@@ -93,6 +103,8 @@ def check(config: Config) -> None:
         raise ConvaeError(f"--batch-size {config.batch_size} is not a number of images. Give at least 1.")
     if config.accumulate < 1:
         raise ConvaeError(f"--accumulate {config.accumulate} is not a number of parts. Give at least 1.")
+    if config.dropout is not None and not 0 <= config.dropout < 1:
+        raise ConvaeError(f"--dropout {config.dropout:g} is not a share. Give at least 0 and less than 1.")
     if not -(2**63) <= config.seed < 2**64:
         raise ConvaeError(f"--seed {config.seed} does not fit into 64 bits. Give a smaller one.")
 

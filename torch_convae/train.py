@@ -21,7 +21,7 @@ from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
 from .outline import Outline, introduction, outline, rehearse
-from .recipes import RECIPES, Built, Recipe, build
+from .recipes import RECIPES, Built, Recipe, build, listing
 from .training import (
     Diverged,
     Folder,
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hush()
     options = vars(parser().parse_args(arguments))
     if options.pop("list"):
-        print(listing())
+        print(listing(RECIPES))
         return 0
     again = "the same command without --fresh" if options["fresh"] else "the same command"
     try:
@@ -75,21 +75,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m torch_convae.train",
         description="Train a recipe in stages. The same command again goes on where the run stopped.",
     )
-    add_flags(made, list(RECIPES))
+    add_flags(made, [name for name in RECIPES if ":" not in name])
     made.add_argument("--list", action="store_true", help="explain the recipes and leave")
     return made
-
-
-def listing() -> str:
-    """The recipes with their stages and defaults, in one screen."""
-    lines = []
-    for name, recipe in RECIPES.items():
-        lines += [name, f"  {recipe.about}", f"  --data {recipe.data or 'FOLDER'}  --batch-size {recipe.batch_size}"]
-        lines += [
-            f"  {stage.name:10}{stage.epochs} epochs at {stage.lr:g}, trains {', '.join(stage.train)}"
-            for stage in recipe.stages
-        ]
-    return "\n".join(lines)
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -107,7 +95,9 @@ def train(config: Config) -> dict[str, Any]:
             data, built = processes.together(_built, config, recipe)
             rehearse(config, run, data, built, _splits(config, run, data, built))
             return {}
-        folder = processes.once(stack.enter_context, locked(Path(config.out or f"runs/{config.recipe}")))
+        folder = processes.once(
+            stack.enter_context, locked(Path(config.out or f"runs/{config.recipe.replace(':', '-')}"))
+        )
         data, built = processes.together(_built, config, recipe)
         keep = {key: value for key, value in asdict(config).items() if key not in FREE}
         processes.once(folder.begin, keep, config.fresh)
@@ -136,7 +126,7 @@ def _data(config: Config, recipe: Recipe) -> DataSet:
     if not (config.data or recipe.data):
         raise ConvaeError(f"{config.recipe} needs --data, a folder with train/images and train/masks.")
     root = Path(config.data_root) if config.data_root else None
-    size = parse_size(config.size)
+    size = parse_size(config.size or recipe.size)
     name = config.data or recipe.data or ""
     return load_data(Request(name, root, size, config.limit, config.seed, config.void, config.workers))
 

@@ -123,7 +123,7 @@ def test_metrics_has_a_line_for_every_epoch(finished: tuple[Path, Any]) -> None:
         ("finetune", 1),
     ]
     assert lines[0].keys() == {"stage", "epoch", "train_loss", "test_loss"}
-    assert lines[2].keys() == lines[0].keys() | {"test_accuracy"}
+    assert lines[2].keys() == lines[0].keys() | {"test_accuracy", "test_f1", "test_kappa"}
     assert lines[1]["train_loss"] < lines[0]["train_loss"]
 
 

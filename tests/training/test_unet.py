@@ -78,7 +78,8 @@ def test_the_figures_of_segmentation_are_there(transferred: tuple[Path, Any]) ->
         assert 0 <= summary[figure] == head[figure]
     assert summary["test_mean_iou"] <= 1
     (line,) = [json.loads(text) for text in (transferred[0] / "metrics.jsonl").read_text().splitlines()]
-    assert line.keys() == {"stage", "epoch", "train_loss", "val_loss", "val_accuracy", "val_mean_iou"}
+    figures = ("loss", "accuracy", "f1", "kappa", "mean_iou", "class_accuracy")
+    assert line.keys() == {"stage", "epoch", "train_loss", *(f"val_{figure}" for figure in figures)}
     assert list(summary["stages"]) == ["head"]
 
 

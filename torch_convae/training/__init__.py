@@ -1,11 +1,13 @@
 """Stages as data and one loop: frozen is frozen, and a run goes on where it stopped."""
 
+from .class_weights import class_weights
 from .evaluation import evaluate
 from .examples import Augment, Batch, Examples, Order, Splits
 from .folder import Folder, locked
 from .freezing import freeze_all_but, frozen_hash, parameter_count, train_mode
 from .interrupt import Interrupted, graceful
 from .loop import Diverged, Trainer
+from .losses import class_loss
 from .memory import Memory, estimate
 from .metrics import class_iou
 from .phase import Phase
@@ -35,6 +37,8 @@ __all__ = [
     "Task",
     "Trainer",
     "class_iou",
+    "class_loss",
+    "class_weights",
     "classification",
     "complain",
     "device",

@@ -86,19 +86,46 @@ def class_loss(names: str = "cross-entropy", weights: Tensor | None = None, void
             "cross-entropy+dice."
         )
 
+    held = None if weights is None else OnDevice(weights)
+
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        scores = _scores(logits, targets, weights, void)
+        scores = _scores(logits, targets, held, void)
         return torch.stack([LOSSES[name](scores) for name in chosen]).sum()
 
     return loss
 
 
-def _scores(logits: Tensor, targets: Tensor, weights: Tensor | None, void: int | None) -> Scores:
+def share_of(weights: Tensor | None, void: int | None) -> Callable[[Tensor], Tensor]:
+    """How much the targets of a batch count together: the sum of the weights of their classes, `void` left out."""
+    held = None if weights is None else OnDevice(weights.double())
+
+    def share(targets: Tensor) -> Tensor:
+        counts = torch.ones_like(targets, dtype=torch.float64) if void is None else (targets != void).double()
+        if held is None:
+            return counts.sum()
+        return (held.on(targets.device)[targets.long() * counts.long()] * counts).sum()
+
+    return share
+
+
+class OnDevice:
+    """A tensor that is copied to each device once, so that no step waits for it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.held = {tensor.device: tensor}
+
+    def on(self, device: torch.device) -> Tensor:
+        """The tensor there."""
+        if device not in self.held:
+            self.held[device] = next(iter(self.held.values())).to(device)
+        return self.held[device]
+
+
+def _scores(logits: Tensor, targets: Tensor, weights: OnDevice | None, void: int | None) -> Scores:
     """Everything as a list of pixels: CUDA's cross-entropy of maps is not deterministic, that of lists is."""
     # float16 and bfloat16 would lose what a mean over many pixels needs.
     flat = logits.movedim(1, -1).flatten(0, -2).float()
     truth = targets.flatten().long()
     counts = torch.ones_like(truth, dtype=flat.dtype) if void is None else (truth != void).to(flat.dtype)
-    classes = flat.shape[1]
-    weights = torch.ones(classes) if weights is None else weights
-    return Scores(flat, truth * counts.long(), counts, weights.to(flat))
+    each = flat.new_ones(flat.shape[1]) if weights is None else weights.on(flat.device)
+    return Scores(flat, truth * counts.long(), counts, each)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .metrics import accuracy, confusion, mean_iou
+from .losses import class_loss, share_of
+from .metrics import accuracy, confusion, kappa, mean_class_accuracy, mean_f1, mean_iou
 
 
 def every_image(targets: Tensor) -> Tensor:
@@ -58,28 +59,26 @@ def reconstruction() -> Task:
     return Task(lambda output, images, _: F.mse_loss(output.float(), images), needs_images=True)
 
 
-def classification() -> Task:
-    """One class an image."""
+CLASS_FIGURES: Mapping[str, Callable[[Tensor], float]] = {"accuracy": accuracy, "f1": mean_f1, "kappa": kappa}
+
+
+def classification(loss: str = "cross-entropy", weights: Tensor | None = None) -> Task:
+    """One class an image; `loss` and the class `weights` (classes,) as `class_loss` takes them."""
+    compute = class_loss(loss, weights)
     return Task(
-        lambda output, _, targets: F.cross_entropy(output.float(), targets),
+        lambda output, _, targets: compute(output, targets),
         lambda output, targets: confusion(output, targets, void=None),
-        {"accuracy": accuracy},
+        CLASS_FIGURES,
+        weight=share_of(weights, void=None),
     )
 
 
-def segmentation(void: int) -> Task:
+def segmentation(void: int, loss: str = "cross-entropy", weights: Tensor | None = None) -> Task:
     """One class a pixel, and none for `void`; a batch of nothing but `void` has a loss of 0."""
-
-    def pixels(masks: Tensor) -> Tensor:
-        return (masks != void).sum()
-
-    def loss(output: Tensor, _: Tensor, masks: Tensor) -> Tensor:
-        total = F.cross_entropy(output.float(), masks.long(), ignore_index=void, reduction="sum")
-        return total / pixels(masks).clamp(min=1)  # the mean over no pixel would be no number
-
+    compute = class_loss(loss, weights, void)
     return Task(
-        loss,
+        lambda output, _, masks: compute(output, masks),
         lambda output, masks: confusion(output, masks, void),
-        {"accuracy": accuracy, "mean_iou": mean_iou},
-        weight=pixels,
+        {**CLASS_FIGURES, "mean_iou": mean_iou, "class_accuracy": mean_class_accuracy},
+        weight=share_of(weights, void),
     )
