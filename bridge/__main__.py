@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from . import BridgeError, Choices, Plan, Report, Source, __version__, convert, match, read
 from .adapt import read_classes
+from .errors import one_line
 from .factory import build
 from .hdf5 import LARGEST
 from .naming.names import SCHEMES
@@ -161,13 +162,14 @@ def choices(options: argparse.Namespace) -> Choices:
 
 def run_inspect(options: argparse.Namespace) -> int:
     source = opened(options.file, options)
+    source.check()
     described = describe(source)
     if options.json:
         print(json.dumps(described, indent=2))
         return 0
     for name in ("file", "format", "keras_version", "backend", "tensors", "parameters"):
         if described[name] is not None:
-            print(clean(f"{name.replace('_', ' '):15}{described[name]}"))
+            print(one_line(f"{name.replace('_', ' '):15}{described[name]}"))
     print(f"{'preprocessing':15}{source.preprocessing or 'not known'}\n")
     rows = [
         (
@@ -181,7 +183,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     ]
     lines = table([("layer", "class", "weight", "shape", "type"), *rows])
     lines += [f"note: {note}" for note in (*source.notes, *([source.undecided] if source.undecided else []))]
-    print("\n".join(clean(line) for line in lines))
+    print("\n".join(one_line(line) for line in lines))
     return 0
 
 
@@ -216,7 +218,9 @@ def describe(source: Source) -> dict[str, Any]:
 
 
 def run_plan(options: argparse.Namespace) -> int:
-    plan = match(opened(options.file, options), build(options.into), **choices(options))
+    source = opened(options.file, options)
+    plan = match(source, build(options.into), **choices(options))
+    source.check(key for key in source if key not in plan.skipped)
     show(plan, options.json)
     return 0
 
@@ -227,7 +231,7 @@ def run_convert(options: argparse.Namespace) -> int:
     lines = [f"skipped {key}: {reason}" for key, reason in done.skipped.items()]
     lines += [f"{key} -> {name}: {step}" for key, (name, step) in done.converted.items() if step.maps]
     lines += [f"note: {note}" for note in done.notes]
-    print("\n".join(clean(line) for line in [*lines, f"{len(done.converted)} tensors -> {done.path}"]))
+    print("\n".join(one_line(line) for line in [*lines, f"{len(done.converted)} tensors -> {done.path}"]))
     return 0
 
 
@@ -250,7 +254,7 @@ def show(result: Plan | Report, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
-        print("\n".join(clean(line) for line in str(result).split("\n")))
+        print("\n".join(one_line(line) for line in str(result).split("\n")))
 
 
 def pair(text: str, option: str, form: str) -> tuple[str, str]:
@@ -279,16 +283,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.run(options)
         sys.stdout.flush()  # here, where a reader that went away is no error
     except BridgeError as error:
-        print(f"bridge: {clean(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"bridge: {error}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("bridge: this takes more memory than there is. Free some, or use a larger machine.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bridge: interrupted.", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader has seen enough, as with | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
-
-
-def clean(line: str) -> str:
-    """A line without the control characters that a file's names may hold."""
-    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 if __name__ == "__main__":

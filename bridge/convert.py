@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from . import atomic, tail
 from .adaptation import adapted
-from .atomic import replacing
 from .errors import BridgeError
 from .formats import read
 from .naming import names
@@ -60,7 +60,9 @@ def convert(
     tensors are named as this function names them, `like` the Keras file they came from.
     """
     options = Options.of(choices)
-    given, path = source if isinstance(source, Source) else read(source), Path(destination)
+    path = atomic.destination(destination)
+    given = source if isinstance(source, Source) else read(source)
+    atomic.refuse_same(path, given.files)
     if path.name.endswith(KERAS_ENDINGS):
         return _to_keras(given, path, like, options)
     write = _writer(path)
@@ -73,7 +75,7 @@ def convert(
         raise BridgeError(f"{given.name}: the new classes have no rows in {partial[0]}. Load into a module instead.")
     named = entries(changed, names.scheme(to), options)
     tensors = {entry.name: entry.tensor(changed) for entry in named}
-    with replacing(path, source=given.path) as beside:
+    with atomic.replacing(path) as beside:
         write(tensors, beside, metadata(changed) | {"order": "\n".join(tensors)})
     return Conversion(
         path, _shown(named), _skipped(given, changed, named, options, to), (*changed.notes, *special(changed))
@@ -88,6 +90,7 @@ def _to_keras(given: Source, path: Path, like: str | PathLike[str] | None, optio
         write_source(changed, path)
         return Conversion(path, {key: (key, identity(shape)) for key, shape in changed.shapes.items()}, {})
     structure = read(like)
+    atomic.refuse_same(path, structure.files)
     if changed.layout == "keras":
         changed = as_state(changed, options)
     written = write_state(changed, path, structure, options)
@@ -99,7 +102,7 @@ def metadata(source: Source) -> dict[str, str]:
     """Where weights came from, for the header of a .safetensors file."""
     described = {
         "source_file": source.name,
-        "source_sha256": _sha256(source.path) if source.path else None,
+        "source_sha256": _sha256(source.parts[0] if source.path.is_dir() else source.path) if source.path else None,
         "format": source.format,
         "keras_version": source.keras_version,
         "preprocessing": json.dumps(source.preprocessing.to_dict()) if source.preprocessing else None,
@@ -139,6 +142,7 @@ def _writer(path: Path) -> Writer:
 
 def _write_pickled(tensors: dict[str, Tensor], path: Path, _: dict[str, str]) -> None:
     pickled_files.write(tensors, path)
+    tail.append(path)
 
 
 def _sha256(path: Path) -> str:

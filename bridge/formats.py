@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from . import tail, torch_files
-from .errors import BridgeError
-from .hdf5 import LARGEST, open_file, regular
+from .errors import BridgeError, is_strange
+from .hdf5 import LARGEST, bytes_of, open_file, regular, shown
 from .keras_files import archive, keras_0, keras_h5, keras_v3
 from .source import Shape, Source
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
-USER_BLOCKS = tuple(512 << power for power in range(8))  # where HDF5 may begin behind somebody's own bytes
 OF_KERAS = frozenset({keras_v3.CONFIG, keras_v3.METADATA, keras_v3.WEIGHTS})  # members of a .keras file
 GIVE = "Give a Keras .h5, .weights.h5 or .keras, a .safetensors or a .pt file."
 
@@ -42,51 +41,92 @@ def read(
     Theano wrote it, `flatten` which map was flattened in front of a layer, where the file does not. `config` is
     the model's, as `json.loads(model.to_json())` gives it, for a .weights.h5 without layer names.
 
-    Refused: anything else, files that are empty, broken off or damaged, and those that declare more than
-    `largest` bytes of weights.
+    Refused: anything else, files that are empty, broken off or damaged, those that take or declare more than
+    `largest` bytes, and names that a terminal obeys or that would be one in a module.
     """
     path = Path(path)
     if os.path.isdir(path) and any((path / name).is_file() for name in OF_KERAS):  # noqa: PTH112 (Path's may raise)
-        return keras_v3.read_folder(path, isolated=isolated, largest=largest)
-    start = _start(path)
-    if start.startswith(HDF5) or _behind_a_user_block(path):
+        return named(keras_v3.read_folder(path, isolated=isolated, largest=largest))
+    kind = _kind(path, largest)
+    if kind == "HDF5":
         file = open_file(path, isolated=isolated, largest=largest)
         tail.check(file.content)
         if keras_0.is_keras_0(file):
-            return keras_0.read(file, dim_ordering, kernels, flatten)
+            return named(keras_0.read(file, dim_ordering, kernels, flatten))
         if not keras_h5.is_legacy(file) and keras_v3.recognises(file.root):
-            return keras_v3.read(file, config)
-        return keras_h5.read(file, dim_ordering, kernels, flatten)
-    if start.startswith(ZIP):
+            return named(keras_v3.read(file, config))
+        return named(keras_h5.read(file, dim_ordering, kernels, flatten))
+    if kind == "archive":
+        tail.check(bytes_of(path))
         if OF_KERAS & archive.members(path).keys():
-            return keras_v3.read_archive(path, isolated=isolated, largest=largest)
-        return torch_files.read_pickled(path, largest)
-    if start[8:9] == b"{":
-        return torch_files.read_safetensors(path)
-    if start.startswith(PICKLE):
-        return torch_files.read_pickled(path, largest)
-    if start.lstrip().startswith(b"{"):
-        return keras_v3.read_shards(path, isolated=isolated, largest=largest, config=config)
-    raise BridgeError(f"{path} is not a weights file: it begins with {start[:8]!r}. {GIVE}")
+            return named(keras_v3.read_archive(path, isolated=isolated, largest=largest))
+    if kind == "shards":
+        return named(keras_v3.read_shards(path, isolated=isolated, largest=largest, config=config))
+    return named((torch_files.read_safetensors if kind == "safetensors" else torch_files.read_pickled)(path))
 
 
-def _start(path: Path) -> bytes:
+def named(source: Source) -> Source:
+    """The same source. Refused: names that a terminal obeys, and two that would be one in a module."""
+    taken: dict[str, str] = {}
+    for key in source:
+        if strange := next((each for each in key if is_strange(each)), None):
+            raise BridgeError(
+                f"{source.path} names a weight {shown(key)}, with {strange!r} in it. Get the file from its author."
+            )
+        other = taken.setdefault(key.replace("/", "."), key)
+        if other != key:
+            raise BridgeError(
+                f"{source.path}: {shown(other)} and {shown(key)} would both be {shown(key.replace('/', '.'))} "
+                "in a module. Rename one of the layers."
+            )
+    return source
+
+
+def _kind(path: Path, largest: int) -> str:
+    """What a file is; one that is none of these, empty, or of more than `largest` bytes is refused."""
     descriptor = regular(path)
     try:
-        start = os.read(descriptor, 16)
+        start, size = os.read(descriptor, 16), os.fstat(descriptor).st_size
+        kind = _recognised(start, descriptor, size)
     except OSError as error:
         raise BridgeError(f"{path} cannot be read: {error.strerror}.") from error
     finally:
         os.close(descriptor)
-    if not start:
+    if not start or not size:
         raise BridgeError(f"{path} is empty. Get the file again.")
-    return start
+    if kind is None:
+        raise BridgeError(f"{path} is not a weights file: it begins with {start[:8]!r}. {GIVE}")
+    if size > largest:
+        raise BridgeError(
+            f"{path} takes {size} bytes, more than the limit of {largest}. Get the file from its author, or read it "
+            "with a larger limit: read(path, largest=...)."
+        )
+    return kind
 
 
-def _behind_a_user_block(path: Path) -> bool:
-    with path.open("rb") as file:
-        for offset in USER_BLOCKS:
-            file.seek(offset)
-            if file.read(len(HDF5)) == HDF5:
-                return True
+def _recognised(start: bytes, descriptor: int, size: int) -> str | None:
+    """By its first bytes; those in front of HDF5 may be anything, but then they are no archive or the like."""
+    said = int.from_bytes(start[:8], "little")
+    if start.startswith(HDF5):
+        return "HDF5"
+    if start.startswith(ZIP):
+        return "archive"
+    if start[8:9] == b"{" and said < size:
+        return "safetensors"
+    if _is_behind_a_user_block(descriptor, size):
+        return "HDF5"
+    if start[8:9] == b"{":
+        return "safetensors"
+    if start.startswith(PICKLE):
+        return "pickle"
+    return "shards" if start.lstrip().startswith(b"{") else None
+
+
+def _is_behind_a_user_block(descriptor: int, size: int) -> bool:
+    """Whether HDF5 begins behind somebody's own bytes, which take 512 or a power of two times as many."""
+    place = 512
+    while place < size:
+        if os.pread(descriptor, len(HDF5), place) == HDF5:
+            return True
+        place *= 2
     return False

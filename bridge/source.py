@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -47,7 +47,8 @@ class Source(Mapping[str, Array]):
     "torch" (PyTorch's axes and parameter names). `architecture` is the model's JSON where the
     file holds one; it is data and never becomes an object. `undecided` says what the file leaves open
     without which no load would be right, and what decides it. `flattened` are the maps by which the
-    reader has put the rows of an old file's layers into Keras 3's order.
+    reader has put the rows of an old file's layers into Keras 3's order. `parts` are the files that
+    it is made of where `path` is not the only one.
     """
 
     stored: Mapping[str, Stored]
@@ -62,6 +63,7 @@ class Source(Mapping[str, Array]):
     notes: tuple[str, ...] = ()
     undecided: str | None = None
     flattened: Mapping[str, Shape] = field(default_factory=dict)
+    parts: tuple[Path, ...] = ()
 
     def __getitem__(self, key: str) -> Array:
         return self.stored[key].fetch()
@@ -82,6 +84,16 @@ class Source(Mapping[str, Array]):
     def name(self) -> str:
         """The file's name, for messages."""
         return self.path.name if self.path else "the given weights"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it comes from."""
+        return (*((self.path,) if self.path else ()), *self.parts)
+
+    def check(self, keys: Iterable[str] | None = None) -> None:
+        """Fetch all tensors, or those, one after the other: what is damaged, or no dense tensor, is refused now."""
+        for key in self if keys is None else keys:
+            self[key]
 
     def recognised(self) -> Source:
         """The same, with the preprocessing of a published network where the first kernel over RGB is one's."""

@@ -1,4 +1,4 @@
-"""The digest that our HDF5 files end with, so that one changed bit is found. HDF5 reads nothing past its own end."""
+"""The digest that files of ours end with, so that one changed bit is found; HDF5 and zip let it stand there."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from .errors import BridgeError
 from .hdf5.opening import Bytes
 from .integrity import of_bytes
 
-_TAIL = re.compile(rb"\ntorch-convae sha256 ([0-9a-f]{64})\n")
-LENGTH = 86
+ZIP = b"PK\x03\x04"
+BEGIN, END = b"\ntorch-convae sha256 ", b"\n"
+LENGTH = len(BEGIN) + 64 + len(END)
+_TAIL = re.compile(re.escape(BEGIN) + rb"([0-9a-f]{64})" + re.escape(END))
+_MOST_CHANGED = 12  # bits of what stands around a digest, which then still is one
 
 
 def append(path: Path) -> None:
-    """Let the file end with the digest of all that is in it."""
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        with memoryview(content) as view:
+    """Let the file end with the digest of all in it. HDF5 reads nothing past its own end, to zip it is a comment."""
+    with path.open("r+b") as file:
+        if file.read(len(ZIP)) == ZIP:
+            file.seek(-2, os.SEEK_END)
+            file.write(LENGTH.to_bytes(2, "little"))  # of the comment
+            file.flush()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
             digest = _digest(view)
         file.seek(0, os.SEEK_END)
-        file.write(f"\ntorch-convae sha256 {digest}\n".encode())
+        file.write(BEGIN + digest.encode() + END)
         file.flush()
         os.fsync(file.fileno())
 
@@ -34,16 +41,20 @@ def check(content: Bytes) -> None:
     if body == content.size:
         return
     found = _TAIL.fullmatch(os.pread(content.descriptor, LENGTH, content.start + body))
-    assert found is not None
     numbers = content.array(0, (body,), np.dtype(np.uint8))
-    if _digest(numbers.data) != found[1].decode():
+    if found is None or _digest(numbers.data) != found[1].decode():
         raise BridgeError(f"{content.path} is not as it was written: its SHA-256 differs. Get the file again.")
 
 
 def body_of(descriptor: int, start: int, size: int) -> int:
-    """How much of the bytes is not such a digest."""
+    """How much of the bytes is not such a digest, be it a damaged one."""
     body = size - LENGTH
-    return body if body > 0 and _TAIL.fullmatch(os.pread(descriptor, LENGTH, start + body)) else size
+    if body <= 0:
+        return size
+    end = os.pread(descriptor, LENGTH, start + body)
+    around, written = end[: len(BEGIN)] + end[-len(END) :], BEGIN + END
+    changed = sum((one ^ other).bit_count() for one, other in zip(around, written, strict=True))
+    return body if changed <= _MOST_CHANGED else size
 
 
 def _digest(view: memoryview) -> str:

@@ -1,7 +1,7 @@
 """HDF5 files as plain values, read in a process of their own: what they hold, and each data set's numbers."""
 
 from .file import LARGEST, File, open_file
-from .opening import regular
+from .opening import bytes_of, regular
 from .tree import Dataset, Group, Value, listed, shown
 
-__all__ = ["LARGEST", "Dataset", "File", "Group", "Value", "listed", "open_file", "regular", "shown"]
+__all__ = ["LARGEST", "Dataset", "File", "Group", "Value", "bytes_of", "listed", "open_file", "regular", "shown"]

@@ -11,7 +11,7 @@ from typing import IO, Any
 from ..errors import BridgeError
 from . import process
 
-SECONDS = 15.0  # to describe a file; numbers take longer
+SECONDS = 8.0  # to describe a file; numbers take longer
 BYTES_A_SECOND = 16 << 20
 MEMORY = 256 << 20
 COPIES = 6  # of a chunk, while it is unpacked

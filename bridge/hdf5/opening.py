@@ -85,7 +85,7 @@ def part(path: Path, descriptor: int, start: int, length: int | None) -> Bytes:
     return held
 
 
-def bytes_of(path: Path, start: int, length: int | None, unpacked: IO[bytes] | None) -> Bytes:
+def bytes_of(path: Path, start: int = 0, length: int | None = None, unpacked: IO[bytes] | None = None) -> Bytes:
     """Those of a file, or of the temporary file `unpacked` in its place, which is closed."""
     if unpacked is None:
         return part(path, regular(path), start, length)

@@ -13,6 +13,8 @@ from . import isolation
 from .opening import Bytes
 from .tree import Dataset, Group, datasets, grown, shown, size, stored_type
 
+ALWAYS, GROWTH = 256 << 20, 100  # weights pack to a tenth at best; a small file may unpack to so much
+
 
 def described(content: Bytes, largest: int, isolated: bool) -> Group:
     """The tree of an HDF5 file; one that is damaged, or is no weights file by far, is refused."""
@@ -30,7 +32,26 @@ def described(content: Bytes, largest: int, isolated: bool) -> Group:
             f"{content.path} declares {declared} bytes of weights, more than the limit of {largest}. "
             "Get the file from its author, or read it with a larger limit: read(path, largest=...)."
         )
+    if declared > max(ALWAYS, GROWTH * content.size):
+        raise BridgeError(
+            f"{content.path} declares {declared} bytes of weights in a file of {content.size}. Get it from its author."
+        )
+    _refuse_overlaps(content, root)
     return root
+
+
+def _refuse_overlaps(content: Bytes, root: Group) -> None:
+    """Each number has a place of its own, unless it has several names."""
+    whole = {each.address: each for each in datasets(root) if each.offset is not None and size(each)}
+    end, before = 0, ""
+    for found in sorted(whole.values(), key=lambda each: each.offset or 0):
+        assert found.offset is not None
+        if found.offset < end:
+            raise BridgeError(
+                f"{content.path} is damaged ({shown(before)} and {shown(found.path)} lie over one another). "
+                "Get the file again."
+            )
+        end, before = found.offset + size(found), found.path
 
 
 def fetched(content: Bytes, dataset: Dataset, isolated: bool) -> Array:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import BridgeError
 
-LARGEST = 64 << 20
-MOST_VALUES = 4_000_000
+LARGEST = 16 << 20
+MOST_VALUES = 1_000_000
 DEEPEST = 300  # a nested model takes four levels, so this is 70 models one inside another
 
 

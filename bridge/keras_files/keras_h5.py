@@ -110,9 +110,8 @@ def _attribute(name: str, *groups: Group) -> str | None:
 
 
 def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> dict[str, Stored]:
-    """Every weight under "layer/role"; two that would have one name in a module are refused."""
+    """Every weight under "layer/role"; two of one name are refused."""
     stored: dict[str, Stored] = {}
-    taken: dict[str, str] = {}
     comparisons = 0
     for layer in listed(weights, "layer_names") or []:
         tensors = _tensors(file, weights, layer)
@@ -124,14 +123,8 @@ def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> dict[str, S
         spelled = spell(layer, list(tensors), [tensor.shape for tensor in tensors.values()], children)
         for each, tensor in zip(spelled, tensors.values(), strict=True):
             key = "/".join(part for part in (layer, each.inner, each.role) if part)
-            before = taken.setdefault(key.replace("/", "."), key)
             if key in stored:
                 raise BridgeError(f"{file.path}: two weights are both called {shown(key)}.")
-            if before != key:
-                raise BridgeError(
-                    f"{file.path}: {shown(before)} and {shown(key)} would both be {shown(key.replace('/', '.'))} "
-                    "in a module. Rename one of the layers."
-                )
             stored[key] = tensor
     return stored
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ def read_archive(path: Path, isolated: bool = True, largest: int = LARGEST) -> S
         raise BridgeError(_no_weights(path, PICKLED in members))
     if sum(member.size for member in members.values()) > largest:
         raise BridgeError(f"{path} takes more than the limit of {largest} bytes unpacked. Raise the limit to read it.")
-    weights = members[WEIGHTS]
+    weights = members.pop(WEIGHTS)
+    for member in members.values():
+        archive.check(member)
     if weights.method == archive.STORED:
         archive.check(weights)
         file = open_file(path, isolated=isolated, largest=largest, start=weights.start, length=weights.size)
@@ -73,7 +76,8 @@ def read_folder(path: Path, isolated: bool = True, largest: int = LARGEST) -> So
     if not (path / WEIGHTS).is_file():
         raise BridgeError(_no_weights(path, (path / PICKLED).exists()))
     file = open_file(path / WEIGHTS, isolated=isolated, largest=largest)
-    return _source([file], config, path, "keras-v3-archive", version)
+    source = _source([file], config, path, "keras-v3-archive", version)
+    return replace(source, parts=tuple(path / name for name in (WEIGHTS, CONFIG, METADATA)))
 
 
 def read_shards(
@@ -88,16 +92,16 @@ def read_shards(
     names = sorted({_shard(path, name) for each in shards.values() for name in each})
     if len(names) > MOST_SHARDS:
         raise BridgeError(f"{path} lists {len(names)} files, more than {MOST_SHARDS}. Save in larger shards.")
-    absent = next((name for name in names if not path.with_name(name).is_file()), None)
-    if absent is not None:
-        raise BridgeError(f"{path} lists {absent}, which is not beside it. Put all files into one folder.")
+    for name in names:
+        _refuse_elsewhere(path, name)
     if sum(path.with_name(name).stat().st_size for name in names) > largest:
         raise BridgeError(f"{path}: its files take more than the limit of {largest} bytes. Raise the limit to read it.")
     files = {name: open_file(path.with_name(name), isolated=isolated, largest=largest) for name in names}
     for place, name in ((place, name) for place, each in shards.items() for name in each):
         if not _holds(files[name], place):
             raise BridgeError(f"{path} lists {shown(place)} in {name}, which does not hold it. Get the files again.")
-    return _source(list(files.values()), config, path, "keras-v3-shards")
+    source = _source(list(files.values()), config, path, "keras-v3-shards")
+    return replace(source, parts=tuple(path.with_name(name) for name in names))
 
 
 def _described(found: Mapping[str, bytes], path: Path) -> tuple[Mapping[str, Any], str | None]:
@@ -122,6 +126,17 @@ def _shard(path: Path, name: Any) -> str:
     if not isinstance(name, str) or name in ("", ".", "..") or {"/", "\\", "\0", ":"} & set(name):
         raise BridgeError(f"{path} lists a file {shown(str(name))}, which is not one beside it. Get the files again.")
     return name
+
+
+def _refuse_elsewhere(path: Path, name: str) -> None:
+    """A shard may be a link, as in the caches of model hubs, where the list is one into the same folder."""
+    beside = path.with_name(name)
+    try:
+        inside = beside.is_file() and beside.resolve().parent in (path.parent.resolve(), path.resolve().parent)
+    except OSError:  # a name that is too long, links in a circle
+        inside = False
+    if not inside:
+        raise BridgeError(f"{path} lists {shown(name)}, which is not beside it. Put all files into one folder.")
 
 
 def _holds(file: File, place: str) -> bool:

@@ -111,6 +111,6 @@ def _kind(part: Saved, said: Configured | None) -> str | None:
 
 
 def _checked(name: str, path: Path) -> str:
-    if not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
+    if {"", ".", ".."} & set(name.split("/")):
         raise BridgeError(f"{path} names a layer {shown(name)}, which is no name. Get the file again.")
     return name

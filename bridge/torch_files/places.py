@@ -52,7 +52,7 @@ class Place:
 
 def opened(path: Path) -> Bytes:
     """A file, open as long as this is referred to; refused are those that are no regular file, and empty ones."""
-    return bytes_of(path, 0, None, None)
+    return bytes_of(path)
 
 
 def raw(content: Bytes, offset: int, size: int) -> memoryview:

@@ -27,7 +27,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 # What torch.compile and DistributedDataParallel put before every name.
 ADDED_PREFIXES = ("_orig_mod.", "module.")
 
-LARGEST = 4 << 30  # bytes that tensors may take beyond those that the file has of them
+REPEATED = 64 << 20  # bytes that tensors may take beyond those that the file has of them
 
 
 def read_safetensors(path: Path) -> Source:
@@ -65,17 +65,17 @@ def read_safetensors(path: Path) -> Source:
     )
 
 
-def read_pickled(path: Path, largest: int = LARGEST) -> Source:
+def read_pickled(path: Path, repeated: int = REPEATED) -> Source:
     """Every tensor of a .pt or .pth file. Only tensors and plain values are read, nothing is run.
 
     Where the archive has checksums, each storage is held against its own when a tensor of it is fetched.
-    Refused: tensors that repeat stored numbers so often that they take `largest` bytes more than the file.
+    Refused: tensors that repeat stored numbers so often that they take `repeated` bytes more than the file.
     """
     saved = pickled_files.saved(path)
     views = _views(saved.content)
     if not views:
         raise BridgeError(f"{path} holds no tensors by name. Save a state dict: torch.save(model.state_dict(), path).")
-    _refuse_repetition(path, views.values(), largest)
+    _refuse_repetition(path, views.values(), repeated)
     checked: set[Part] = set()
 
     def check(part: Part, name: str) -> None:
@@ -138,14 +138,14 @@ def _model_order(header: Mapping[str, str]) -> Callable[[str], Any]:
     return rank
 
 
-def _refuse_repetition(path: Path, views: Iterable[View], largest: int) -> None:
+def _refuse_repetition(path: Path, views: Iterable[View], repeated: int) -> None:
     """One stored number can be shown as often as a file likes."""
     shown, stored = 0, {}
     for view in views:
         if view.storage is not None:
             shown += prod(view.shape) * itemsize(view.dtype)
             stored[view.storage.key] = view.storage.size
-    if shown > sum(stored.values()) + largest:
+    if shown > sum(stored.values()) + repeated:
         raise BridgeError(
             f"{path} repeats numbers: its tensors take {shown} bytes, of which it holds {sum(stored.values())}. "
             "Save their clones."

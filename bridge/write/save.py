@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import tail
-from ..atomic import replacing
+from ..atomic import destination, refuse_same, replacing
 from ..errors import BridgeError
 from ..formats import read
 from ..options import Choices, Options
@@ -44,12 +44,13 @@ def save(
     Refused: another ending, one that needs `like` without it, weights that the file has no place for or
     the module no counterpart of, parameters that Keras's layer cannot compute with.
     """
-    target, options = Path(path), Options.of(choices)
+    target, options = destination(path), Options.of(choices)
     if like is None:
         if ending(target) != LEGACY:
             raise BridgeError(f"{target}: a {ending(target)} file needs like=, a Keras file of that structure.")
         return _write_legacy(layers_of(module, options), target)
     given = _fitting(like if isinstance(like, Source) else read(like), target)
+    refuse_same(target, given.files)
     return _write(given, of_module(module, given, options), target)
 
 
@@ -104,7 +105,7 @@ def _write(like: Source, arrays: Mapping[str, Tensor], path: Path) -> Path:
                 f"{path}: {missing[0]} is skipped, and a file of another format than {like.name} needs it."
             )
         return _write_legacy(_grouped(like, arrays), path)
-    with replacing(path, source=like.path) as beside:
+    with replacing(path) as beside:
         (patched.write_archive if wanted == ARCHIVE else patched.write_file)(like, arrays, beside)
     return path
 

@@ -93,18 +93,33 @@ def named_type(file: h5py.File) -> None:
     file["x"] = np.dtype("f4")
 
 
-STRAY: dict[str, tuple[Fill, str]] = {
-    "a soft link": (lambda file: file.__setitem__("x", h5py.SoftLink("/good")), "is a link to another place"),
-    "a broken soft link": (lambda file: file.__setitem__("x", h5py.SoftLink("/none")), "is a link to another place"),
-    "an external link": (
-        lambda file: file.__setitem__("x", h5py.ExternalLink("/etc/hostname", "/")),
-        "is a link to another place",
-    ),
+def link(to: h5py.SoftLink | h5py.ExternalLink, name: str = "x") -> Fill:
+    return lambda file: file.__setitem__(name, to)
+
+
+ELSEWHERE: dict[str, tuple[Fill, str]] = {
+    "a soft link": (link(h5py.SoftLink("/good")), "'x', a link to another place"),
+    "a broken soft link": (link(h5py.SoftLink("/none")), "'x', a link to another place"),
+    "a soft link deep inside": (link(h5py.SoftLink("/good"), "a/b/x"), "'x', a link to another place"),
+    "an external link": (link(h5py.ExternalLink("/etc/hostname", "/")), "'x', a link to another place"),
     "external storage": (
         lambda file: file.create_dataset("x", (2,), "f4", external=[("/etc/hostname", 0, 8)]),
-        "keeps its numbers in another file",
+        "'x', whose numbers are in another file",
     ),
-    "a virtual data set": (virtual, "keeps its numbers in another file"),
+    "a virtual data set": (virtual, "'x', whose numbers are in another file"),
+}
+
+
+@pytest.mark.parametrize(("fill", "message"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_file_that_leads_elsewhere_is_refused_whole(fill: Fill, message: str, isolated: bool, made: Any) -> None:
+    def both(file: h5py.File) -> None:
+        file["good"] = np.arange(3, dtype="f4")
+        fill(file)
+
+    assert message in refusal(made(both), isolated=isolated)
+
+
+STRAY: dict[str, tuple[Fill, str]] = {
     "text": (lambda file: file.create_dataset("x", data="text"), "holds text, not numbers"),
     "texts": (lambda file: file.create_dataset("x", data=[b"a", b"b"]), "holds text, not numbers"),
     "compounds": (lambda file: file.create_dataset("x", data=np.zeros(2, "f4,i4")), "holds compounds, not numbers"),
@@ -298,7 +313,7 @@ def test_cycles_are_seen_in_every_version_of_the_format(options: dict[str, Any],
 
 
 def test_endless_ways_through_a_small_file_come_to_an_end(made: Any) -> None:
-    assert "more than 100000 names" in refusal(made(ways))
+    assert "more than 20000 groups under another name" in refusal(made(ways))
 
 
 def test_a_name_with_a_slash_in_it_leads_nowhere(isolated: bool, made: Any) -> None:
@@ -306,8 +321,8 @@ def test_a_name_with_a_slash_in_it_leads_nowhere(isolated: bool, made: Any) -> N
 
     def fill(file: h5py.File) -> None:
         file["elsewhere/x"] = np.ones(2, "f4")
-        file["s"] = h5py.SoftLink("/elsewhere")
         slash(file)
+        file["t"] = h5py.SoftLink("/elsewhere")
 
     path = made(fill)
     path.write_bytes(path.read_bytes().replace(b"sXx\0", b"s/x\0"))
@@ -407,8 +422,8 @@ def test_what_is_no_regular_file_is_refused_at_once(kind: str, isolated: bool, t
     for read in (open_file, bridge.read):
         with pytest.raises(BridgeError) as caught:
             read(path, isolated=isolated)
-        assert str(caught.value).startswith(str(path))
-        assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith(str(path).replace("\0", "?"))
+        assert str(caught.value).isprintable()
     assert time.monotonic() - begun < 5
 
 
@@ -459,7 +474,7 @@ KERAS: dict[str, tuple[Fill, str]] = {
     "a table for names": (lambda file: file.attrs.__setitem__("layer_names", np.zeros((2, 2))), "lists the layer"),
     "a link for a layer": (
         lambda file: (file.pop("dense"), file.__setitem__("dense", h5py.SoftLink("/"))),
-        "is a link to another place",
+        "a link to another place",
     ),
     "an array for a layer": (
         lambda file: (file.pop("dense"), file.__setitem__("dense", [1.0])),
@@ -521,7 +536,6 @@ def test_layers_whose_names_would_be_one_in_a_module_are_refused(written: Any) -
 def test_a_stray_thing_beside_the_weights_does_not_matter(listing: Any) -> None:
     def change(file: h5py.File) -> None:
         file["notes"] = "written by me"
-        file["dense/link"] = h5py.SoftLink("/nowhere")
         file["dense/table"] = np.zeros(2, "f4,i4")
         file.attrs["author"] = h5py.Empty("f4")
 

@@ -536,9 +536,9 @@ def test_a_state_dict_in_memory_with_two_names_that_are_one_is_refused() -> None
 
 def test_how_often_numbers_may_be_repeated_can_be_chosen(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1).expand(1000)}, tmp_path / "w.pt")
-    assert read_pickled(tmp_path / "w.pt", largest=3996)["w"].sum() == 1000
+    assert read_pickled(tmp_path / "w.pt", repeated=3996)["w"].sum() == 1000
     with pytest.raises(bridge.BridgeError, match="repeats numbers"):
-        read_pickled(tmp_path / "w.pt", largest=3995)
+        read_pickled(tmp_path / "w.pt", repeated=3995)
 
 
 @pytest.mark.parametrize("save", [save_file, torch.save], ids=["safetensors", "pt"])

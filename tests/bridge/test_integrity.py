@@ -254,12 +254,12 @@ def test_what_the_format_cannot_hold_is_refused(name: str, make: Callable[[], to
 
 def test_a_note_of_any_text_is_written(tmp_path: Path) -> None:
     """A file's name may hold bytes that are no text."""
-    tensors = {"w": torch.ones(1), "é\n\x1b.w": torch.zeros(1)}
+    tensors = {"w": torch.ones(1), 'é".w': torch.zeros(1)}
     safetensors_files.write(tensors, tmp_path / "w", {"source_file": "caf\udce9", "text": 'é"\\\n'})
     with safe_open(tmp_path / "w", framework="pt") as opened:
         assert opened.metadata()["source_file"] == "caf?"
         assert opened.metadata()["text"] == 'é"\\\n'
-    assert set(bridge.read(tmp_path / "w")) == {"w", "é\n\x1b/w"}
+    assert set(bridge.read(tmp_path / "w")) == {"w", 'é"/w'}
 
 
 # The digest itself, which other formats keep beside an array.

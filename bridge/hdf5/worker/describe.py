@@ -22,6 +22,7 @@ DEEPEST = 64
 LARGEST = 1 << 48  # bytes; NumPy has no empty arrays, either, of more
 MOST = {
     "names": 100_000,
+    "groups under another name": 20_000,
     "attributes": 100_000,
     "values in attributes": 100_000,
     "bytes in names and attributes": 32 << 20,
@@ -38,12 +39,14 @@ class Walk:
     size: int
     counted: Counter[str] = field(default_factory=Counter)
     datasets: dict[int, Described | str] = field(default_factory=dict)
+    groups: set[int] = field(default_factory=set)
 
     def count(self, what: str, amount: int = 1) -> None:
-        """Refuse the file once it holds more than any weights file does."""
+        """Refuse the file once it holds more than any weights file does, or than fits into it."""
         self.counted[what] += amount
-        if self.counted[what] > MOST[what]:
-            raise Unusable(f"holds more than {MOST[what]} {what}, which no weights file does. Get the file again.")
+        most = MOST.get(what, self.size)
+        if self.counted[what] > most:
+            raise Unusable(f"holds more than {most} {what}, which no weights file does. Get the file again.")
 
 
 def describe(content: Content | io.BytesIO, size: int) -> Described:
@@ -92,15 +95,17 @@ def _group(walk: Walk, group: h5g.GroupID, above: tuple[int, ...]) -> Described:
     for raw, link, address in members(walk, group):
         name = _text(raw)
         if link != h5l.TYPE_HARD:
-            refused[name] = "is a link to another place; weights are stored in the file itself"
-            continue
+            raise Unusable(f"holds {name!r}, a link to another place; weights are stored in the file itself.")
         if address in above:
             raise Unusable(f"is damaged (the group {name!r} holds itself). Get the file again.")
         found = walk.datasets.get(address) or h5o.open(group, raw)
         if isinstance(found, h5g.GroupID):
+            walk.count("groups under another name", address in walk.groups)
+            walk.groups.add(address)
             groups[name] = _group(walk, found, (*above, address))
             continue
         if isinstance(found, h5d.DatasetID):
+            _refuse_elsewhere(found, name)
             found = walk.datasets[address] = dataset(walk, found, address)
         if isinstance(found, list):
             datasets[name] = found
@@ -109,12 +114,16 @@ def _group(walk: Walk, group: h5g.GroupID, above: tuple[int, ...]) -> Described:
     return [_attributes(walk, group), groups, datasets, refused]
 
 
+def _refuse_elsewhere(found: h5d.DatasetID, name: str) -> None:
+    plan = found.get_create_plist()
+    if plan.get_external_count() or plan.get_layout() == h5d.VIRTUAL:
+        raise Unusable(f"holds {name!r}, whose numbers are in another file; weights are stored in the file itself.")
+
+
 def dataset(walk: Walk, found: h5d.DatasetID, address: int) -> Described | str:
     """Where a data set's numbers lie, or why it cannot be used."""
     plan = found.get_create_plist()
     layout = plan.get_layout()
-    if plan.get_external_count() or layout == h5d.VIRTUAL:
-        return "keeps its numbers in another file; weights are stored in the file itself"
     kind, space = found.get_type(), found.get_space()
     dtype = kinds.number(kind)
     if dtype is None or space.get_simple_extent_type() == h5s.NULL:
@@ -123,6 +132,7 @@ def dataset(walk: Walk, found: h5d.DatasetID, address: int) -> Described | str:
     size, stored = nbytes(shape, dtype), found.get_storage_size()
     if nbytes([length or 1 for length in shape], dtype) > LARGEST:
         return f"declares {tuple(shape)} numbers, more than any file holds"
+    walk.count("bytes stored", stored)
     offset = found.get_offset() if layout == h5d.CONTIGUOUS else None
     if size and not stored:
         return f"declares {tuple(shape)} numbers and stores none"

@@ -94,9 +94,10 @@ def _reap(children: Children, ready: set[int]) -> bool:
     """Say how the children ended that did, and whether there were such."""
     before = len(children.busy)
     for child, channel in list(children.busy.items()):
-        if channel.fileno() in ready:  # whoever asked has gone
+        gone = channel.fileno() in ready  # whoever asked
+        if gone:
             os.kill(child, signal.SIGKILL)
-        ended, status = os.waitpid(child, os.WNOHANG)
+        ended, status = os.waitpid(child, 0 if gone else os.WNOHANG)  # asking again and again would take its time
         if ended:
             with suppress(OSError), children.busy.pop(child):
                 channel.sendall(ENDED.pack(os.waitstatus_to_exitcode(status)))
