@@ -366,7 +366,7 @@ def test_a_description_that_is_none_is_refused(text: bytes, reason: str, packed:
     assert "config.json" in message
 
 
-def test_a_description_of_more_than_64_mib_is_refused(packed: Callable[..., Path]) -> None:
+def test_a_description_that_is_too_long_is_refused(packed: Callable[..., Path]) -> None:
     files = [(name, bytes(json_data.LARGEST + 1) if name == CONFIG else data) for name, data in entries()]
     text = refused(packed(files, zipfile.ZIP_DEFLATED))
     assert f"config.json takes {json_data.LARGEST + 1} bytes, more than {json_data.LARGEST}" in text

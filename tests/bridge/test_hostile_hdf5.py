@@ -212,6 +212,7 @@ CHUNKS: dict[str, Fill] = {
     "a long deflate stream": chunk(zlib.compress(FOUR * 2), compression="gzip"),
     "a very long deflate stream": chunk(zlib.compress(bytes(10**7)), compression="gzip"),
     "a deflate stream that breaks off": chunk(zlib.compress(FOUR)[:-6], compression="gzip"),
+    "a deflate stream with something behind it": chunk(zlib.compress(FOUR) + b"more", compression="gzip"),
     "no deflate stream": chunk(b"x" * 20, compression="gzip"),
     "a short stream that was shuffled": chunk(zlib.compress(FOUR[:12]), compression="gzip", shuffle=True),
     "few bytes that say they are not packed": chunk(FOUR[:8], 1, compression="gzip"),

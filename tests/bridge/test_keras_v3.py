@@ -501,7 +501,7 @@ def edited(path: Path, change: Callable[[h5py.File], Any]) -> Path:
 def test_a_layer_name_that_is_none_is_refused(name: str, keras: Any, save: Callable[..., Path]) -> None:
     path = save(sequential(keras), "weights.h5")
     edited(path, lambda file: file["layers/dense/vars"].attrs.modify("name", name))
-    with pytest.raises(bridge.BridgeError, match="names a layer") as caught:
+    with pytest.raises(bridge.BridgeError, match=r"names a (layer|weight)") as caught:
         read(path)
     assert str(caught.value).isprintable()
 
@@ -520,7 +520,7 @@ def test_a_link_in_the_place_of_an_array_is_refused(keras: Any, save: Callable[.
         del file["layers/dense/vars/0"]
         file["layers/dense/vars/0"] = h5py.SoftLink("/layers/dense_1/vars/0")
 
-    with pytest.raises(bridge.BridgeError, match="0 "):
+    with pytest.raises(bridge.BridgeError, match="holds '0', a link to another place"):
         read(edited(path, linked))
 
 

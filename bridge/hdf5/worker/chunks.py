@@ -68,7 +68,7 @@ def _fills(raw: bytes, filters: Sequence[int], expected: int) -> bool:
 
 
 def _inflated(packed: memoryview, most: int) -> int:
-    """How many bytes a deflate stream holds; one more than `most` where there are more, -1 if it breaks off."""
+    """How many bytes a deflate stream holds; one more than `most` where there are more, -1 if it is not whole."""
     stream, size = zlib.decompressobj(), 0
     try:
         rest: bytes | memoryview = packed
@@ -80,7 +80,7 @@ def _inflated(packed: memoryview, most: int) -> int:
                 return -1
     except zlib.error:
         return -1
-    return size
+    return -1 if stream.unused_data else size
 
 
 def _expanded(packed: memoryview, most: int) -> int:
