@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 from .errors import ConvaeError, one_line
-from .training import LAYOUTS, PRECISIONS
+from .training import LAYOUTS, MODES, PRECISIONS
+
+STATES = ("fresh", "kept")
 
 
 def _flag(default: Any, text: str, **more: Any) -> Any:
@@ -48,6 +50,14 @@ class Config:
     precision: str = _flag("float32", "bfloat16 computes in mixed precision", choices=PRECISIONS)
     layout: str | None = _flag(None, "how images lie in memory (default: what was measured faster)", choices=LAYOUTS)
     accumulate: int = _flag(1, "compute each step's batch in so many parts: the same step in less memory", type=int)
+    deterministic: bool = _flag(False, "the same bits on CUDA, too, at some cost of speed", action="store_true")
+    release: str | None = _flag(None, "in the last stage, release bit by bit: blocks, or PATTERN@EPOCH[:FACTOR],..")
+    warmup: str | None = _flag(None, "steps in which the rate of what is released rises; for every stage, or one each")
+    clip: str | None = _flag(None, "largest norm of a step's gradients; for every stage, or one each; 0 for none")
+    optimizer_state: str | None = _flag(None, "of the optimizer, when a stage begins or releases more", choices=STATES)
+    guard: str = _flag("rollback", "when the loss jumps: go back and on more slowly, once; or only this", choices=MODES)
+    cache: str = _flag("auto", "features of a frozen encoder: auto, off, or N augmented views to keep of each image")
+    cache_budget: str = _flag("2GiB", "features beyond this lie on disk instead of in memory")
     compile: bool = _flag(False, "compile the model with torch.compile, in place", action="store_true")
 
 
@@ -65,6 +75,11 @@ METAVARS = {
     "dropout": "SHARE",
     "augment": "NAME,..",
     "device": "DEVICE",
+    "release": "GROUPS",
+    "warmup": "STEPS,..",
+    "clip": "NORM,..",
+    "cache": "MODE",
+    "cache_budget": "SIZE",
 }
 
 # A run that goes on may find its data elsewhere, read it in another way, or compute on another device; all else is
@@ -105,6 +120,8 @@ def check(config: Config) -> None:
         raise ConvaeError(f"--accumulate {config.accumulate} is not a number of parts. Give at least 1.")
     if config.dropout is not None and not 0 <= config.dropout < 1:
         raise ConvaeError(f"--dropout {config.dropout:g} is not a share. Give at least 0 and less than 1.")
+    parse_cache(config.cache)
+    parse_bytes("cache-budget", config.cache_budget)
     if not -(2**63) <= config.seed < 2**64:
         raise ConvaeError(f"--seed {config.seed} does not fit into 64 bits. Give a smaller one.")
 
@@ -117,6 +134,29 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise ConvaeError(f"--size {text!r} is not a size. Write 128, or 96x128 for height and width.")
     return int(sides[0]), int(sides[-1])
+
+
+SIZES = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "": 2**30}
+
+
+def parse_bytes(option: str, text: str) -> int:
+    """ "2GiB", "500MiB" or "0"; a number alone is GiB."""
+    number = text.rstrip("KMGiB")
+    unit = text.removeprefix(number)
+    try:
+        value = float(number) * SIZES[unit]
+    except (ValueError, KeyError) as error:
+        raise ConvaeError(f"--{option} {text!r} is not a size. Write 2GiB or 500MiB.") from error
+    if not 0 <= value < 2**63:
+        raise ConvaeError(f"--{option} {text!r} is not a size. Write 2GiB or 500MiB.")
+    return int(value)
+
+
+def parse_cache(text: str) -> str:
+    """ "auto", "off", or a number of views."""
+    if text not in ("auto", "off") and not (text.isdecimal() and int(text) > 0):
+        raise ConvaeError(f"--cache {text!r} is neither auto, off nor a number of views.")
+    return text
 
 
 def per_stage(option: str, text: str | None, defaults: Sequence[float]) -> list[float]:

@@ -8,22 +8,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from .errors import ConvaeError
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then give it that name, once it is on disk."""
+def write_whole(path: Path, write: Callable[[Path], object], aside: Path | None = None) -> None:
+    """Let `write` fill a file beside `path`, then give it that name, once it is on disk.
+
+    What had the name before gets the name `aside`, where there is one; at every moment, one of the two is whole.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     try:
         write(beside)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
+        if aside is not None and path.exists():
+            path.replace(aside)
         beside.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save says RuntimeError of a full disk
+        sync_folder(path.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # PyTorch and safetensors say so of a full disk
         reason = error.strerror if isinstance(error, OSError) else str(error).split("\n")[0]
         raise ConvaeError(f"{path} cannot be written: {reason}. Free space or name another --out.") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Let the names in a folder outlast a loss of power, as the contents of its files do."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_json(path: Path, value: Any) -> None:

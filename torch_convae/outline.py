@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import nn
 
 from .config import Config
 from .data import DataSet, FileSplit, Split
 from .recipes import Built
-from .training import Memory, Phase, Run, Splits, estimate, freeze_all_but, parameter_count, train_mode
+from .training import Memory, Phase, Run, Splits, estimate, freeze_all_but, parameter_count, segments_of, train_mode
 from .words import number, size, table
 
 Outline = dict[str, Any]
@@ -45,11 +46,21 @@ def _stage(phase: Phase, splits: Splits, index: int) -> Outline:
         "name": phase.stage.name,
         "epochs": phase.stage.epochs,
         "lr": phase.stage.lr,
-        "trained": list(phase.stage.train),
-        "trained_parameters": parameter_count(freeze_all_but(phase.model, phase.stage.train)),
+        "trained": [pattern for release in phase.stage.releases for pattern in release.train],
+        "trained_parameters": parameter_count(_trained(phase).values()),
+        "releases": [asdict(release) for release in phase.stage.release],
+        "warmup": phase.stage.warmup,
+        "clip": phase.stage.clip,
+        "optimizer_state": "kept" if phase.stage.keep_optimizer else "fresh",
         "parameters": parameter_count(list(phase.model.parameters())),
         "steps": len(list(splits.order(index, 0))),
     }
+
+
+def _trained(phase: Phase) -> dict[str, nn.Parameter]:
+    """All that trains at the end of a stage, by name."""
+    groups = segments_of(phase.stage, phase.model)[-1].groups
+    return {name: parameter for group in groups for name, parameter in group.parameters.items()}
 
 
 def introduction(config: Config, run: Run, data: DataSet) -> str:
@@ -80,7 +91,7 @@ def memory_of(run: Run, built: Built, splits: Splits) -> dict[str, Memory]:
     found = {}
     for phase in built.phases:
         run.prepare(phase.model)
-        freeze_all_but(phase.model, phase.stage.train)
+        freeze_all_but(phase.model, _trained(phase))
         train_mode(phase.model, phase.stage.batch_statistics)
         repeated = (images.expand(largest, *images.shape[1:]), targets.expand(largest, *targets.shape[1:]))
         found[phase.stage.name] = estimate(run, phase, *repeated)

@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import torch
 from torch import Tensor
 
 from . import pictures
-from .config import FREE, Config, Parser, add_flags, check, parse_size
+from .config import FREE, Config, Parser, add_flags, check, parse_bytes, parse_size
 from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
 from .outline import Outline, introduction, outline, rehearse
 from .recipes import RECIPES, Built, Recipe, build, listing
+from .staging import staged
 from .training import (
+    Caching,
     Diverged,
     Folder,
     Interrupted,
@@ -30,13 +33,17 @@ from .training import (
     Phase,
     Run,
     Splits,
+    Stop,
     Trainer,
     complain,
+    compute_deterministically,
     device,
+    fingerprint_of_path,
     graceful,
     hush,
     locked,
     ranks,
+    seed_all,
 )
 from .weights import save_model
 
@@ -50,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     again = "the same command without --fresh" if options["fresh"] else "the same command"
     try:
-        train(Config(**options))
+        with graceful() as stop:
+            train(Config(**options), stop)
     except ConvaeError as error:
         return _failed(str(error), 2)
     except Diverged as error:
@@ -73,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line: one flag for each field of `Config`."""
     made = Parser(
         prog="python -m torch_convae.train",
+        usage="%(prog)s [RECIPE] [options]",
+        formatter_class=partial(argparse.HelpFormatter, width=100, max_help_position=30),
         description="Train a recipe in stages. The same command again goes on where the run stopped.",
     )
     add_flags(made, [name for name in RECIPES if ":" not in name])
@@ -80,9 +90,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(config: Config, stop: Stop) -> dict[str, Any]:
     """Train as configured, or go on; what summary.json says."""
     check(config)
+    if config.deterministic:
+        compute_deterministically()
     if config.recipe not in RECIPES:
         raise ConvaeError(
             f"There is no recipe {config.recipe!r}. There are {', '.join(RECIPES)}; --list explains them."
@@ -109,7 +121,7 @@ def train(config: Config) -> dict[str, Any]:
             print(introduction(config, run, data))
             planned = outline(config, run, data, built, splits)
             processes.once(_keep, folder, planned, built)
-            summary = _train(config, run, data, built, folder, splits)
+            summary = _train(config, run, data, built, folder, splits, stop)
         print(
             json.dumps({name: value for name, value in summary.items() if name.startswith("test_")}), "in", folder.path
         )
@@ -118,8 +130,9 @@ def train(config: Config) -> dict[str, Any]:
 
 def _built(config: Config, recipe: Recipe) -> tuple[DataSet, Built]:
     data = _data(config, recipe)
-    torch.manual_seed(config.seed)
-    return data, build(recipe, config, data)
+    seed_all(config.seed)
+    built = build(recipe, config, data)
+    return data, replace(built, phases=staged(built.phases, recipe.stages, config))
 
 
 def _data(config: Config, recipe: Recipe) -> DataSet:
@@ -138,8 +151,12 @@ def _keep(folder: Folder, planned: Outline, built: Built) -> None:
         write_json(folder.path / "weights.json", built.plan.to_dict())
 
 
-def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder, splits: Splits) -> dict[str, Any]:
+def _train(
+    config: Config, run: Run, data: DataSet, built: Built, folder: Folder, splits: Splits, stop: Stop
+) -> dict[str, Any]:
     started = time.perf_counter()
+    weights = fingerprint_of_path(Path(config.weights)) if config.weights else None
+    caching = Caching(config.cache, parse_bytes("cache-budget", config.cache_budget))
 
     def draw(phase: Phase, counts: Tensor | None) -> None:
         if counts is not None:
@@ -147,8 +164,8 @@ def _train(config: Config, run: Run, data: DataSet, built: Built, folder: Folder
             write_json(folder.path / "confusion.json", matrix | {"counts": counts.tolist()})
         pictures.draw_phase(folder.path, phase, data, run, counts)
 
-    with graceful() as stop:
-        results = Trainer(run, splits, folder, built.models, stop, draw).train(built.phases)
+    trainer = Trainer(run, splits, folder, built.models, stop, draw, config.guard, caching, weights)
+    results = trainer.train(built.phases)
     last = next(reversed(results.values()))
     summary = {
         "recipe": config.recipe,

@@ -69,7 +69,24 @@ def save_model(module: nn.Module, path: Path, header: dict[str, str]) -> None:
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
     }
-    write_whole(path, lambda beside: save_file(tensors, beside, {"version": VERSION, **header}))
+
+    def write(beside: Path) -> None:
+        save_file(tensors, beside, {"version": VERSION, **header})
+        _sort_notes(beside)
+
+    write_whole(path, write)
+
+
+def _sort_notes(path: Path) -> None:
+    """Bring the notes of a header into order: the library writes them in another one every time."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from torch_convae.config import FREE, Config
 from torch_convae.train import parser
+from torch_convae.training.archive import read_archive
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = ("--epochs", "2,1,1", "--batch-size", "8", "--seed", "3", "--lr", "1e-3", "--layout", "contiguous")
@@ -23,10 +23,13 @@ IMAGES = {"curves.png", "reconstructions.png", "confusion.png"}
 OTHERS = {
     "config.json",
     "metrics.jsonl",
-    "checkpoint.pt",
-    "checkpoint.previous.pt",
+    "checkpoint.safetensors",
+    "checkpoint.previous.safetensors",
+    "checkpoint.good.safetensors",
     "model.safetensors",
     "summary.json",
+    "outline.json",
+    "confusion.json",
 }
 
 
@@ -122,8 +125,11 @@ def test_metrics_has_a_line_for_every_epoch(finished: tuple[Path, Any]) -> None:
         ("head", 1),
         ("finetune", 1),
     ]
-    assert lines[0].keys() == {"stage", "epoch", "train_loss", "test_loss"}
-    assert lines[2].keys() == lines[0].keys() | {"test_accuracy", "test_f1", "test_kappa"}
+    figures, classes = {"stage", "epoch", "train_loss", "test_loss"}, {"test_accuracy", "test_f1", "test_kappa"}
+    assert lines[0].keys() == figures | {"frozen_sha256_start"}
+    assert lines[1].keys() == figures | {"frozen_sha256_end"}
+    assert lines[2].keys() == figures | {"frozen_sha256_start", "frozen_sha256_end"} | classes
+    assert lines[2]["frozen_sha256_start"] == lines[2]["frozen_sha256_end"] != "nothing"
     assert lines[1]["train_loss"] < lines[0]["train_loss"]
 
 
@@ -202,11 +208,11 @@ def test_fresh_starts_over_and_leaves_foreign_files_alone(train: Any, class_fold
         "holiday.png": b"a picture",
         "notes.jsonl": b"{}",
         "other.safetensors": b"mine",
-        "checkpoint_mine.pt": b"x",
+        "checkpoint_mine.safetensors": b"x",
     }
     for name, text in foreign.items():
         (tmp_path / "run" / name).write_bytes(text)
-    left = tmp_path / "run/.checkpoint.pt.4711.pt"
+    left = tmp_path / "run/.checkpoint.safetensors.4711.safetensors"
     left.write_bytes(b"what a killed process was writing")
     answer = train(*command, "--fresh", "--seed", "1")
     assert (answer.code, answer.err) == (0, "")
@@ -229,14 +235,15 @@ def test_a_run_that_diverges_ends_with_one_line_and_keeps_what_was_written(
     assert "--lr than 1e+30" in answer.line
     assert "head 1/1" in answer.out
     kept = {path.name for path in (tmp_path / "run").iterdir()}
-    assert kept >= {"config.json", "metrics.jsonl", "checkpoint.pt", "reconstructions.png", "confusion.png"}
+    assert kept >= {"config.json", "metrics.jsonl", "checkpoint.safetensors", "reconstructions.png", "confusion.png"}
     assert not kept & {"summary.json", "model.safetensors"}
     assert [json.loads(line)["stage"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()] == [
         "pretrain",
         "head",
     ]
-    saved = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
-    assert all(tensor.isfinite().all() for tensor in saved["models"].values())
+    saved = read_archive(tmp_path / "run/checkpoint.safetensors")
+    assert saved is not None
+    assert all(tensor.isfinite().all() for tensor in saved["weights"].values())
 
 
 def test_one_step_is_enough_to_notice_divergence(train: Any, class_folder: Path, tmp_path: Path) -> None:
@@ -244,7 +251,10 @@ def test_one_step_is_enough_to_notice_divergence(train: Any, class_folder: Path,
     answer = train("--data", class_folder, "--out", "run", "--epochs", "0,0,1", "--lr", "1e30")
     assert answer.code == 1
     assert "finetune" in answer.line
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "config.json"}
+    saved = read_archive(tmp_path / "run/checkpoint.safetensors")
+    assert saved is not None
+    assert all(tensor.isfinite().all() for tensor in saved["weights"].values())
+    assert not (tmp_path / "run/summary.json").exists()
 
 
 @pytest.mark.parametrize("flags", [["--precision", "bfloat16"], ["--layout", "channels-last"]])
@@ -270,8 +280,13 @@ def test_a_full_disk_ends_with_one_line_and_leaves_whole_files(train: Any, class
     train.largest_file = 100_000
     answer = train(*command)
     assert answer.code == 2
-    assert "run/checkpoint.pt cannot be written" in answer.line
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "config.json", "metrics.jsonl"}
+    assert "run/checkpoint.safetensors cannot be written" in answer.line
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        ".lock",
+        "config.json",
+        "outline.json",
+        "metrics.jsonl",
+    }
     train.largest_file = 0
     assert train(*command).code == 0, "with space again the same command goes on"
 

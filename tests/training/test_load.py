@@ -13,6 +13,7 @@ from PIL import Image
 
 import torch_convae
 from torch_convae import ConvaeError
+from torch_convae.training.archive import read_archive
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +47,29 @@ def test_the_module_is_ready_to_predict(run: Path, kind: Callable[[Path], Any], 
     torch.testing.assert_close(probabilities.sum(1), torch.ones(30))
 
 
+def weights_of_the_classifier(run: Path) -> dict[str, torch.Tensor]:
+    """From the checkpoint, where the encoder that both networks share is once, with the autoencoder."""
+    saved = read_archive(run / "checkpoint.safetensors")
+    assert saved is not None
+    shared = ("autoencoder.encoder.", "classifier.")
+    return {
+        name.removeprefix("autoencoder.").removeprefix("classifier."): tensor
+        for name, tensor in saved["weights"].items()
+        if name.startswith(shared)
+    }
+
+
 def test_every_tensor_is_what_the_training_ended_with(run: Path) -> None:
-    trained = torch.load(run / "checkpoint.pt", weights_only=True)["models"]
+    trained = weights_of_the_classifier(run)
     loaded = torch_convae.load(run).state_dict()
-    assert {f"classifier.{name}" for name in loaded} == {name for name in trained if name.startswith("classifier.")}
+    assert loaded.keys() == trained.keys()
     for name, tensor in loaded.items():
-        assert torch.equal(tensor, trained[f"classifier.{name}"]), name
+        assert torch.equal(tensor, trained[name]), name
 
 
 def test_it_predicts_what_the_trained_network_predicted(run: Path, images: torch.Tensor) -> None:
     before = torch_convae.create("convae-classifier", classes=3, size=(16, 16))
-    trained = torch.load(run / "checkpoint.pt", weights_only=True)["models"]
-    before.load_state_dict(
-        {name.removeprefix("classifier."): tensor for name, tensor in trained.items() if "classifier." in name}
-    )
+    before.load_state_dict(weights_of_the_classifier(run))
     with torch.inference_mode():
         expected = before.eval()(images.float() / 255).softmax(1)
     assert torch.equal(torch_convae.load(run).predict(images), expected)

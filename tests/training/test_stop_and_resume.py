@@ -57,7 +57,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_bits(
     stopped = interrupted(train, tmp_path / "run", number, after, *command)
     assert stopped.code == 128 + number
     assert f"stopped by {number.name}; the same command goes on from here" in stopped.line
-    assert (tmp_path / "run/checkpoint.pt").exists()
+    assert (tmp_path / "run/checkpoint.safetensors").exists()
     again = train(*command)
     assert (again.code, again.err) == (0, "")
     assert f"\n{after}" not in again.out, "it began again instead of going on"
@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 ) -> None:
     command = ("--data", class_folder, "--out", "run", *ARGUMENTS)
     interrupted(train, tmp_path / "run", signal.SIGINT, "head 1/2", *command)
-    path = tmp_path / "run/checkpoint.pt"
+    path = tmp_path / "run/checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     assert train(*command).code == 0
     same_end(tmp_path / "run", whole)
@@ -90,11 +90,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 def test_a_run_without_a_good_checkpoint_says_so(train: Any, class_folder: Path, tmp_path: Path) -> None:
     command = ("--data", class_folder, "--out", "run", *ARGUMENTS)
     interrupted(train, tmp_path / "run", signal.SIGINT, "pretrain 2/2", *command)
-    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+    for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors"):
         (tmp_path / "run" / name).write_bytes(b"damaged")
     answer = train(*command)
     assert answer.code == 2
-    assert "run/checkpoint.pt is damaged, and so is any before" in answer.line
+    assert "run/checkpoint.safetensors is damaged, and so is any before" in answer.line
     assert "--fresh" in answer.line
 
 
@@ -115,7 +115,7 @@ def test_of_two_runs_in_one_folder_the_second_is_refused(train: Any, class_folde
     assert "Another run is going on in run" in second.line
     os.kill(first[0], signal.SIGINT)
     assert train.wait(first).code == 130
-    assert (tmp_path / "run/checkpoint.pt").exists(), "--fresh removed what the first run wrote"
+    assert (tmp_path / "run/checkpoint.safetensors").exists(), "--fresh removed what the first run wrote"
     assert (tmp_path / "run/config.json").exists()
 
 

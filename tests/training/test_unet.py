@@ -79,7 +79,9 @@ def test_the_figures_of_segmentation_are_there(transferred: tuple[Path, Any]) ->
     assert summary["test_mean_iou"] <= 1
     (line,) = [json.loads(text) for text in (transferred[0] / "metrics.jsonl").read_text().splitlines()]
     figures = ("loss", "accuracy", "f1", "kappa", "mean_iou", "class_accuracy")
-    assert line.keys() == {"stage", "epoch", "train_loss", *(f"val_{figure}" for figure in figures)}
+    assert line["frozen_sha256_start"] == line["frozen_sha256_end"] == head["frozen_sha256"]
+    proof = {"frozen_sha256_start", "frozen_sha256_end"}
+    assert line.keys() == {"stage", "epoch", "train_loss", *(f"val_{figure}" for figure in figures)} | proof
     assert list(summary["stages"]) == ["head"]
 
 

@@ -1,5 +1,6 @@
 """A folder of classes: one subfolder of images for each, directly or below `train` and `test`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class LabelledFiles:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         path, label = self.labelled[index]
         return read_formed(path, self.form)[0], torch.tensor(label)
+
+    def made_of(self) -> Iterator[Path | int]:
+        """Every file and its class."""
+        for path, label in self.labelled:
+            yield from (path, label)
 
 
 def _classes_by_split(folder: Path, seed: int) -> dict[str, Classes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -58,6 +59,13 @@ class Split:
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images and targets of these indices, where the split lies."""
         return self.images[indices], self.targets[indices]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all images and targets."""
+        digest = hashlib.sha256()
+        for tensor in (self.images, self.targets):
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+        return f"pixels {digest.hexdigest()}"
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Images, targets and indices for each tensor of indices, where the split lies."""

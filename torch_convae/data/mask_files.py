@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,12 @@ class MaskedFiles:
         pixels, own_size = read_formed(pair.image, self.form)
         raw = fitted(checked_mask(pair.mask, own_size), (self.form.height, self.form.width))
         return pixels, self.table[raw.long()]
+
+    def made_of(self) -> Iterator[Path | int]:
+        """Every image and its mask, and what their values stand for."""
+        for pair in self.pairs:
+            yield from (pair.image, pair.mask)
+        yield from self.table.tolist()
 
 
 def held_values(pairs: Sequence[Pair]) -> dict[Path, frozenset[int]]:

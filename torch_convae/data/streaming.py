@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +22,7 @@ from ..errors import ConvaeError
 
 Pairs = tuple[Tensor, Tensor]
 TARGETS = 64  # at a time
+END = 2**15  # bytes
 CPU = torch.device("cpu")
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
@@ -36,6 +39,10 @@ class Files(Protocol):
 
     def __getitem__(self, index: int) -> Pairs:
         """The image uint8 (C, H, W) and its target, exactly as they would be held in memory."""
+        ...
+
+    def made_of(self) -> Iterator[Path | int]:
+        """Every file and class index that the examples come from, in order."""
         ...
 
 
@@ -71,6 +78,16 @@ class FileSplit:
         images, targets = _together(self.files, indices.tolist())
         return images.to(self.device), targets.to(self.device)
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the size, the beginning and the end of every file, and of the classes.
+
+        Not of all that lies between: reading a large data set takes as long as an epoch.
+        """
+        digest = hashlib.sha256()
+        for part in self.files.made_of():
+            digest.update(_ends(part) if isinstance(part, Path) else str(part).encode())
+        return f"files {digest.hexdigest()}"
+
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Images, targets and indices for each tensor of indices, on the device."""
         for indices, read in zip(order, self._read(order), strict=True):
@@ -89,6 +106,8 @@ class FileSplit:
                     _Reading(self.files),
                     batch_sampler=[indices.tolist() for indices in order],
                     num_workers=self.workers,
+                    # One of its own: the loader draws a number for its workers, which no other must miss.
+                    generator=torch.Generator(),
                     collate_fn=_as_it_is,
                     pin_memory=self.device.type == "cuda",
                     worker_init_fn=_Alone(os.getpid()),
@@ -108,6 +127,18 @@ class _Reading(Dataset[Pairs | str]):
             return _together(self.files, indices)
         except ConvaeError as problem:
             return str(problem)
+
+
+def _ends(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            start = file.read(END)
+            file.seek(max(size - END, 0))
+            return str(size).encode() + start + file.read(END)
+    except OSError as problem:
+        raise ConvaeError(f"{path} cannot be read ({problem.strerror}); check path and permissions.") from problem
 
 
 def _together(files: Files, indices: Sequence[int]) -> Pairs:

@@ -1,26 +1,34 @@
 """Stages as data and one loop: frozen is frozen, and a run goes on where it stopped."""
 
+from .caching import Caching
 from .class_weights import class_weights
 from .evaluation import evaluate
 from .examples import Augment, Batch, Examples, Order, Splits
-from .folder import Folder, locked
+from .fingerprints import fingerprint_of_path
+from .folder import Folder
 from .freezing import freeze_all_but, frozen_hash, parameter_count, train_mode
-from .interrupt import Interrupted, graceful
-from .loop import Diverged, Trainer
+from .guard import MODES, Diverged
+from .interrupt import Interrupted, Stop, graceful
+from .lock import locked
+from .loop import Trainer
 from .losses import class_loss
 from .memory import Memory, estimate
 from .metrics import class_iou
 from .phase import Phase
+from .randomness import compute_deterministically, seed_all
 from .ranks import Lost, Ranks, complain, hush, ranks
 from .run import LAYOUTS, PRECISIONS, Run, device
-from .stages import Stage
+from .segments import segments_of
+from .stages import Release, Stage
 from .tasks import Objective, Task, classification, reconstruction, segmentation
 
 __all__ = [
     "LAYOUTS",
+    "MODES",
     "PRECISIONS",
     "Augment",
     "Batch",
+    "Caching",
     "Diverged",
     "Examples",
     "Folder",
@@ -31,9 +39,11 @@ __all__ = [
     "Order",
     "Phase",
     "Ranks",
+    "Release",
     "Run",
     "Splits",
     "Stage",
+    "Stop",
     "Task",
     "Trainer",
     "class_iou",
@@ -41,9 +51,11 @@ __all__ = [
     "class_weights",
     "classification",
     "complain",
+    "compute_deterministically",
     "device",
     "estimate",
     "evaluate",
+    "fingerprint_of_path",
     "freeze_all_but",
     "frozen_hash",
     "graceful",
@@ -52,6 +64,8 @@ __all__ = [
     "parameter_count",
     "ranks",
     "reconstruction",
+    "seed_all",
     "segmentation",
+    "segments_of",
     "train_mode",
 ]

@@ -24,7 +24,7 @@ def evaluate(phase: Phase, examples: Examples, run: Run, batch_size: int) -> Mea
     shares = [run.share(batch) for batch in in_order(examples, batch_size)]
     with torch.inference_mode():
         for images, targets, _ in examples.batches([share for share in shares if len(share)]):
-            x = run.images(phase.model.preprocessing(images))  # type: ignore[operator]
+            x = run.inputs(phase.model, images)
             counts = task.weight(targets)
             with run.autocast():
                 output = objective.output(x)

@@ -27,6 +27,10 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
+    def fingerprint(self) -> str:
+        """A word for what is hashed, and its hash: a run that goes on notices other contents by it."""
+        ...
+
     def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
         """The examples of each tensor of indices, on the run's device: images as bytes, targets as they are."""
         ...

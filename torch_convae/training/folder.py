@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
-
-import torch
 
 from ..errors import ConvaeError
 from ..files import read_json, write_json, write_lines, write_whole
+from .archive import read_archive, write_archive
 from .checkpoint import Checkpoint
 
 CONFIG, LOCK = "config.json", ".lock"
+LAST, PREVIOUS, GOOD = (f"checkpoint{kind}.safetensors" for kind in ("", ".previous", ".good"))
+FEATURES = "features"  # a folder
 MADE = (
     "summary.json",
     "metrics.jsonl",
-    "checkpoint.pt",
-    "checkpoint.previous.pt",
+    LAST,
+    PREVIOUS,
+    GOOD,
     "model.safetensors",
     "weights.json",
     "outline.json",
@@ -47,6 +48,11 @@ class Folder:
         return self.path / "summary.json"
 
     @property
+    def features(self) -> Path:
+        """Where features of frozen parts lie that do not fit into memory."""
+        return self.path / FEATURES
+
+    @property
     def begun(self) -> bool:
         """Whether a run was begun here; another program's config.json is none of ours."""
         try:
@@ -67,70 +73,48 @@ class Folder:
             raise ConvaeError(f"{self.path} holds {strange[0]}, but no run. Name another --out.")
         for name in MADE if fresh else ():  # a file that is not ours stays, even then
             (self.path / name).unlink(missing_ok=True)
+        if fresh and begun:
+            shutil.rmtree(self.features, ignore_errors=True)
         if begun and not fresh:
             _refuse_other(self.path, read_json(self.path / CONFIG), config)
         else:
             write_json(self.path / CONFIG, config)
 
-    def save(self, checkpoint: Checkpoint, history: list[dict[str, Any]]) -> None:
-        """Keep where the run is; the checkpoint before stays beside it."""
-        last, previous = self._checkpoints()
+    def save(self, checkpoint: Checkpoint, history: list[dict[str, Any]], good: bool = False) -> None:
+        """Keep where the run is. The checkpoint before stays beside it, and so does the last that is called good."""
+        self.log(history)
+        last = self.path / LAST
+        write_whole(last, partial(write_archive, checkpoint), aside=self.path / PREVIOUS)
+        if good:
+            write_whole(self.path / GOOD, partial(_same_file, last))
+
+    def log(self, history: list[dict[str, Any]]) -> None:
+        """Keep the figures of each epoch, a line each."""
         write_lines(self.path / "metrics.jsonl", history)
-        if last.exists():
-            write_whole(previous, lambda beside: shutil.copyfile(last, beside))
-        write_whole(last, lambda beside: torch.save(checkpoint, beside))
 
     def restore(self) -> Checkpoint | None:
-        """The last good checkpoint; None where there is none."""
-        found = [path for path in self._checkpoints() if path.exists()]
-        readable = (saved for path in found if (saved := _load(path)) is not None)
-        checkpoint = next(readable, None)
-        if found and checkpoint is None:
+        """The last checkpoint that is whole; None where there is none."""
+        found = [path for path in (self.path / LAST, self.path / PREVIOUS) if path.exists()]
+        for index, path in enumerate(found):
+            if (checkpoint := read_archive(path)) is not None:
+                for damaged in found[:index]:  # else the next save would put it in the place of a whole one
+                    damaged.unlink()
+                return checkpoint
+        if found:
             raise ConvaeError(f"{found[0]} is damaged, and so is any before. Start over with --fresh.")
-        return checkpoint
-
-    def _checkpoints(self) -> tuple[Path, Path]:
-        return self.path / "checkpoint.pt", self.path / "checkpoint.previous.pt"
-
-
-def _load(path: Path) -> Checkpoint | None:
-    """A checkpoint, tensors and plain values only; None for one that is damaged."""
-    try:
-        with ZipFile(path) as file:
-            if file.testzip() is not None:  # torch.load does not look at the checksums that torch.save wrote
-                return None
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception:  # torch.load raises whatever the damaged bytes lead to
         return None
 
+    def good(self) -> Checkpoint | None:
+        """The last checkpoint that was called good, if it is whole."""
+        return read_archive(self.path / GOOD)
 
-@contextmanager
-def locked(path: Path) -> Iterator[Folder]:
-    """The folder, made if need be, for this process alone. Where no run begins, nothing of it stays."""
+
+def _same_file(path: Path, beside: Path) -> None:
+    """A second name for a file, or where the disk knows no such thing, a copy."""
     try:
-        made = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK).open("w")
-    except OSError as error:
-        raise ConvaeError(f"{path} cannot be written: {error.strerror}. Name another --out.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConvaeError(f"Another run is going on in {path}. Wait for it, or name another --out.") from error
-        folder = Folder(path)
-        try:
-            yield folder
-        finally:
-            if not folder.begun:
-                _remove(path / LOCK, made)
-
-
-def _remove(lock: Path, folders: Iterable[Path]) -> None:
-    lock.unlink(missing_ok=True)
-    with suppress(OSError):  # one that someone else put a file into stays
-        for folder in folders:
-            folder.rmdir()
+        os.link(path, beside)
+    except OSError:
+        shutil.copyfile(path, beside)
 
 
 def _refuse_other(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
@@ -16,37 +17,55 @@ from ..errors import ConvaeError
 KERAS_MOMENTUM, TORCH_MOMENTUM = 0.01, 0.1
 
 
-def freeze_all_but(model: nn.Module, train: tuple[str, ...]) -> list[nn.Parameter]:
+def matching(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Parameter]:
+    """The parameters whose whole names match one of the globs; a glob that matches none is refused with near names."""
+    parameters = dict(model.named_parameters())
+    found: set[str] = set()
+    for pattern in patterns:
+        names = [name for name in parameters if fnmatchcase(name, pattern)]
+        if not names:
+            near = get_close_matches(pattern, parameters, n=3) or list(parameters)[:3]
+            raise ConvaeError(f"The pattern {pattern!r} matches no parameter; there are {', '.join(near)}.")
+        found.update(names)
+    return {name: parameter for name, parameter in parameters.items() if name in found}
+
+
+def freeze_all_but(model: nn.Module, train: Iterable[str]) -> list[nn.Parameter]:
     """Release what matches and freeze the rest; the released parameters, for the optimizer.
 
     A frozen parameter loses its gradient too: an optimizer would still move it by one that is left over.
     A pattern that matches nothing is refused with the nearest names.
     """
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in train:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            near = get_close_matches(pattern, names, n=3) or names[:3]
-            raise ConvaeError(f"The pattern {pattern!r} matches no parameter; there are {', '.join(near)}.")
-    released = []
+    released = matching(model, train)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in train))
-        if parameter.requires_grad:
-            released.append(parameter)
-        else:
+        parameter.requires_grad_(name in released)
+        if name not in released:
             parameter.grad = None
-    return released
+    return list(released.values())
 
 
-def train_mode(module: nn.Module, batch_statistics: bool = True, inherited: bool = True) -> None:
+def train_mode(model: nn.Module, batch_statistics: bool | Collection[str] = True) -> None:
     """Training mode for what trains. What is frozen stays in evaluation mode, its BatchNorm and Dropout included.
 
-    A part without parameters, such as Dropout, goes with the part it stands in.
+    A part without parameters, such as Dropout, goes with the part it stands in. `batch_statistics` says which of
+    the released BatchNorm layers normalise by their batches: all, none, or those of these names.
     """
-    parameters = list(module.parameters())
-    training = any(parameter.requires_grad for parameter in parameters) if parameters else inherited
-    module.training = training and (batch_statistics or not isinstance(module, _BatchNorm))
-    for child in module.children():
-        train_mode(child, batch_statistics, training)
+    modes: dict[str, bool] = {}
+    for path, module in model.named_modules():  # a part comes before what stands in it
+        parameters = list(module.parameters())
+        training = any(parameter.requires_grad for parameter in parameters)
+        modes[path] = training if parameters else modes.get(path.rpartition(".")[0], True)
+        by_batches = batch_statistics if isinstance(batch_statistics, bool) else path in batch_statistics
+        module.training = modes[path] and (by_batches or not isinstance(module, _BatchNorm))
+
+
+def batch_norms(model: nn.Module) -> dict[str, frozenset[str]]:
+    """The names of the parameters of each BatchNorm layer, by its name."""
+    return {
+        path: frozenset(f"{path}.{name}" for name, _ in layer.named_parameters())
+        for path, layer in model.named_modules()
+        if isinstance(layer, _BatchNorm)
+    }
 
 
 def keep_up(model: nn.Module, steps: int) -> None:
@@ -76,6 +95,6 @@ def frozen_hash(model: nn.Module) -> str:
     return digest.hexdigest() if digest.hexdigest() != empty else "nothing"
 
 
-def parameter_count(parameters: list[nn.Parameter]) -> int:
+def parameter_count(parameters: Iterable[nn.Parameter]) -> int:
     """How many numbers they hold."""
     return sum(parameter.numel() for parameter in parameters)

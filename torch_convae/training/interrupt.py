@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask for a stop; the loop stops after the step it is in, once all is saved."""
+"""Ctrl-C and SIGTERM: at once where nothing is at stake, and where weights move, once all is saved."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 
-class Interrupted(Exception):
-    """The run was asked to stop and has saved where it is. `signal` is the number that asked."""
+class Interrupted(BaseException):
+    """The run was asked to stop. `signal` is the number that asked.
+
+    No `Exception`, as `KeyboardInterrupt` is none: what reads damaged files must not take it for damage.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -18,14 +21,34 @@ class Interrupted(Exception):
 
 @dataclass
 class Stop:
-    """The signal that asked for a stop, if one did."""
+    """The signal that asked for a stop, if one did, and whether it has to wait until somebody looks."""
 
     signal: int | None = None
+    waits: bool = False
 
     def raise_if_asked(self) -> None:
-        """Leave the loop; to be called once all is saved."""
+        """Leave, at a moment when all can be saved."""
         if self.signal is not None:
             raise Interrupted(self.signal)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, a signal is only noted."""
+        before, self.waits = self.waits, True
+        try:
+            yield
+        finally:
+            self.waits = before
+
+    @contextmanager
+    def free(self) -> Iterator[None]:
+        """Within, a signal is raised at once, and one that was noted before, too: nothing here changes the run."""
+        before, self.waits = self.waits, False
+        try:
+            self.raise_if_asked()
+            yield
+        finally:
+            self.waits = before
 
 
 @contextmanager
@@ -37,6 +60,8 @@ def graceful() -> Iterator[Stop]:
         stop.signal = number
         for one, handler in before.items():
             signal.signal(one, handler)
+        if not stop.waits:
+            raise Interrupted(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

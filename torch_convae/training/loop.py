@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -13,44 +15,33 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConvaeError
-from .checkpoint import capture, data_sizes, refuse_other_data
+from .active import Active
+from .caching import DISK, NOWHERE, Caching, Work, decide, maker_for, on_features
+from .checkpoint import Position
 from .evaluation import Measured, evaluate
-from .examples import Batch, Splits
+from .examples import Splits
 from .folder import Folder
-from .freezing import freeze_all_but, frozen_hash, keep_up, parameter_count, train_mode
-from .interrupt import Stop
-from .optimisation import optimizer_for, set_rate
+from .freezing import frozen_hash
+from .guard import Diverged, Jump, Spike, Watch
+from .interrupt import Interrupted, Stop
+from .optimisation import optimizer_for
 from .phase import Phase, Progress
-from .reporting import bar, say
+from .randomness import undisturbed
+from .reporting import bar, proof_of, results_of, say, tell, why_over, write
 from .run import Run
-from .stages import Stage
-from .step import Ready, gradients
+from .saving import Saver
+from .segments import Segment, begin, segments_of
+from .state import moments_of, set_moments
 from .tasks import Objective
 
 SECONDS_BETWEEN_LOOKS = 2.0  # reading the loss waits for the device, so the progress bar does it rarely
-
-
-class Diverged(Exception):
-    """The loss is no longer a number; what was saved before is good."""
-
-
-@dataclass(frozen=True)
-class Active:
-    """A phase that runs: its stage, what a step minimises, and what moves the weights."""
-
-    phase: Phase
-    objective: nn.Module
-    optimizer: torch.optim.Optimizer
-
-    @property
-    def stage(self) -> Stage:
-        """The stage of the phase."""
-        return self.phase.stage
+STEPS_BETWEEN_GOOD = 128  # checkpoints that the guard may go back to, at the ends of epochs
+SLOWER = 0.1  # what the guard makes of a rate
 
 
 @dataclass
 class Trainer:
-    """Runs phases one after the other and saves after each epoch, and when asked to stop."""
+    """Runs phases one after the other, and saves so often that little is lost, whatever happens."""
 
     run: Run
     splits: Splits
@@ -59,19 +50,37 @@ class Trainer:
     stop: Stop
     # Called when a stage ends, with its networks as they are and the test split's statistics.
     finished: Callable[[Phase, Tensor | None], object] = lambda phase, statistics: None  # noqa: ARG005
-    progress: Progress = field(default_factory=Progress)
+    guard: str = "rollback"
+    caching: Caching = field(default_factory=Caching)
+    weights: str | None = None  # a hash of the file that the run began from
+    position: Position = field(default_factory=Position)
+    active: Active | None = None
     measured: dict[str, Measured] = field(default_factory=dict)  # since the last step, by split
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run is."""
+        return self.position.progress
 
     def train(self, phases: Sequence[Phase]) -> dict[str, dict[str, Any]]:
         """Every phase that is not done yet; the figures of each by name."""
         self._refuse_too_few()
+        self.saver = Saver(self.folder, self.models, self.splits, self.run, self.weights)
         for phase in phases:
+            segments_of(phase.stage, phase.model)  # a pattern that is wrong is refused now, not hours later
             self.run.prepare(phase.model)
         self.run.ranks.own_randomness()
-        optimizer_state = self._restore()
-        while self.progress.phase < len(phases):
-            self._run_phase(phases[self.progress.phase], optimizer_state)
-            optimizer_state = None
+        saved = self.saver.restore()
+        self.position = saved or self.position
+        with self.stop.held():
+            try:
+                if saved is None:
+                    self._save(good=True)
+                while self.progress.phase < len(phases):
+                    self._guarded(phases, self._run_phase)
+            except Interrupted:
+                self._guarded(phases, lambda _: self._save())
+                raise
         return self.progress.results
 
     def _refuse_too_few(self) -> None:
@@ -82,128 +91,207 @@ class Trainer:
         if self.splits.batch_size < count:
             raise ConvaeError(f"A --batch-size of {self.splits.batch_size} is too small for {count} processes.")
 
-    def _run_phase(self, phase: Phase, optimizer_state: dict[str, Any] | None) -> None:
-        stage, progress = phase.stage, self.progress
-        self.measured.clear()
-        released = freeze_all_but(phase.model, stage.train)
-        keep_up(phase.model, stage.epochs * len(list(self.splits.order(progress.phase, 0))))
-        train_mode(phase.model, stage.batch_statistics)
-        optimizer = optimizer_for(stage, released)
-        if optimizer_state is not None:
-            optimizer.load_state_dict(optimizer_state)
-        active = Active(phase, self.run.wrap(Objective(phase.model, phase.task)), optimizer)
-        progress.frozen = progress.frozen or frozen_hash(phase.model)
-        while progress.epoch < stage.epochs:
-            self._run_epoch(active)
-        train_mode(phase.model, stage.batch_statistics)  # measuring left it in evaluation mode, as if frozen
-        if frozen_hash(phase.model) != progress.frozen:
-            raise ConvaeError(f"Stage {stage.name} changed tensors that were frozen. Please report this.")
-        progress.results[stage.name] = self._results(phase, released)
-        self.run.ranks.once(self.finished, phase, self.measured["test"][1] if "test" in self.measured else None)
-        progress.phase, progress.epoch, progress.frozen, progress.seconds = progress.phase + 1, 0, "", 0.0
-        progress.epochs_before += stage.epochs
-        self._save(optimizer=None)
-        self.stop.raise_if_asked()
+    def _guarded(self, phases: Sequence[Phase], work: Callable[[Sequence[Phase]], object]) -> None:
+        try:
+            work(phases)
+        except Jump as jump:
+            self._go_back(phases[self.progress.phase], jump.spike)
+
+    def _run_phase(self, phases: Sequence[Phase]) -> None:
+        phase = phases[self.progress.phase]
+        for segment in segments_of(phase.stage, phase.model):
+            if self.progress.epoch < segment.end:
+                self._run_segment(phase, segment)
+        self._finish(phase)
+        self.progress.next_phase()
+        if self.progress.phase < len(phases) and phases[self.progress.phase].model is not phase.model:
+            self.position.watch = Watch()  # another network: what was usual says nothing
+        if self.progress.phase == len(phases) or not phases[self.progress.phase].stage.keep_optimizer:
+            self.position.moments = {}
+        self._save(good=True)
+        self._leave_if_asked()
+
+    def _run_segment(self, phase: Phase, segment: Segment) -> None:
+        begin(phase.model, phase.stage, segment, phase.stage.epochs * self._steps())
+        begun = bool(self.progress.frozen)
+        if not begun:
+            self.progress.frozen = frozen_hash(phase.model)
+            self.position.watch.other_groups()
+        self._refuse_moved(phase)
+        work = self._work(phase, segment)
+        optimizer = optimizer_for(phase.stage, [{"params": [*group.parameters.values()]} for group in segment.groups])
+        if begun or phase.stage.keep_optimizer:
+            set_moments(optimizer, self.models, self.position.moments)
+        self.position.moments = {}
+        objective = self.run.wrap(Objective(work.phase.model, phase.task))  # after the freeze
+        self.active = Active(phase, work, segment, objective, optimizer, self.run, self.guard != "off")
+        while self.progress.epoch < segment.end:
+            self._run_epoch(self.active)
+        self.position.moments = moments_of(optimizer, self.models)
+        self.active = None
+
+    def _steps(self) -> int:
+        return len(list(self.splits.order(self.progress.phase, 0)))
+
+    def _refuse_moved(self, phase: Phase) -> None:
+        if frozen_hash(phase.model) != self.progress.frozen:
+            raise ConvaeError(
+                f"Stage {phase.stage.name} changed tensors that were frozen: their hash was "
+                f"{self.progress.frozen[:12]}. Please report this."
+            )
+
+    def _work(self, phase: Phase, segment: Segment) -> Work:
+        """What a segment trains, and on what; where that are kept features, they are computed now."""
+        maker = maker_for(phase, self.splits, self.run, self.caching)
+        with undisturbed(), self._free():
+            if not self.progress.features:  # else it was decided before the run stopped, and stays so
+                epochs = segment.end - segment.first
+                decision = decide(phase, self.splits, maker, self.caching, epochs, self.folder.path)
+                self.progress.features = [decision.where, decision.text]
+            where, text = self.progress.features
+            if text:
+                write(f"{phase.stage.name}: {text}")
+            if where == NOWHERE:
+                return Work(phase, self.splits)
+            return on_features(phase, self.splits, maker, self.folder.features if where == DISK else None)
 
     def _run_epoch(self, active: Active) -> None:
-        progress, stage = self.progress, active.stage
-        order = list(self.splits.order(progress.phase, progress.epoch))
+        progress = self.progress
+        order = list(active.work.splits.order(progress.phase, progress.epoch))
         started, first = time.perf_counter(), progress.step
         self.measured.clear()
-        train_mode(active.phase.model, stage.batch_statistics)
+        active.train_mode()
         self._run_steps(active, order)
         progress.seconds += time.perf_counter() - started
-        _finite(progress.total, active.phase, progress)
-        if progress.step < len(order):
-            self._save(active.optimizer)
-            self.stop.raise_if_asked()
-        figures = {"train_loss": progress.total / len(order)} | self._measure(active.phase, self.splits.watched)
-        rate = sum(len(batch) for batch in order[first:]) / max(time.perf_counter() - started, 1e-9)
-        progress.history.append({"stage": stage.name, "epoch": progress.epoch + 1, **figures})
-        say(progress.history[-1], stage, rate)
-        progress.epoch, progress.step, progress.total = progress.epoch + 1, 0, 0.0
-        self._save(active.optimizer)
-        self.stop.raise_if_asked()
+        self._look()
+        self._refuse_infinite(progress.total)
+        line = {"stage": active.stage.name, "epoch": progress.epoch + 1, "train_loss": progress.total / len(order)}
+        if self.splits.watched:
+            line |= self._measure(active.work, self.splits.watched)
+        say(line, active.stage, sum(map(len, order[first:])) / max(time.perf_counter() - started, 1e-9))
+        progress.history.append(line | self._prove(active))
+        progress.next_epoch()
+        last = progress.epoch == active.segment.end
+        if progress.since_good >= STEPS_BETWEEN_GOOD or (last and progress.epoch < active.stage.epochs):
+            self._save(good=True)
+        elif self._due():
+            self._save()
+        else:
+            self.run.ranks.once(self.folder.log, progress.history)
+        self._leave_if_asked()
 
     def _run_steps(self, active: Active, order: Sequence[Tensor]) -> None:
-        """The steps of an epoch that are not done yet, until there are no more or a stop is asked for."""
+        """The steps of an epoch that are not done yet; or those until a stop is asked for."""
         progress = self.progress
         total = torch.tensor(progress.total, dtype=torch.float64, device=self.run.device)
         with bar(active.stage, progress, order) as shown:
             looked = time.perf_counter()
             steps = [self.run.parts(batch) for batch in order[progress.step :]]
-            examples = self.splits.train.batches([part for step in steps for part in step])
-            for step in steps:
-                set_rate(active.optimizer, active.stage, progress.epoch + progress.step / len(order))
-                total += self._step(active, list(islice(examples, len(step))))
-                progress.step += 1
+            examples = active.work.splits.train.batches([part for parts in steps for part in parts])
+            for parts in steps:
+                row = active.step(list(islice(examples, len(parts))), progress, len(order))
+                total += row[0]
+                self._note(row)
                 shown.update()
                 if not shown.disable and time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS:
-                    shown.set_postfix(loss=_finite(float(total) / progress.step, active.phase, progress))
+                    shown.set_postfix(loss=float(total) / progress.step)
                     looked = time.perf_counter()
-                self.stop.signal = self.run.ranks.agree(self.stop.signal)
-                if self.stop.signal is not None:
-                    break
+                if (due := self._due()) or self.stop.signal is not None:
+                    progress.total = float(total)
+                    self.stop.raise_if_asked()
+                if due:
+                    self._save()
         progress.total = float(total)
 
-    def _step(self, active: Active, parts: Sequence[Batch]) -> Tensor:
-        loss = gradients(self.run, active.phase, active.objective, [self._augmented(part) for part in parts])
-        active.optimizer.step()
-        active.optimizer.zero_grad(set_to_none=True)
-        return loss
+    def _due(self) -> bool:
+        """Whether to save now. All processes agree, on that and on whether a stop was asked for, in one exchange."""
+        wish = self.run.ranks.agree((self.stop.signal or 0) * 2 + self.saver.due) or 0
+        self.stop.signal = wish // 2 or None
+        return bool(wish % 2)
 
-    def _augmented(self, batch: Batch) -> Ready:
-        images, targets, indices = batch
-        if self.splits.augment is None:
-            return images, targets
-        return self.splits.augment(images, targets, indices, self.progress.epochs_before + self.progress.epoch)
+    def _leave_if_asked(self) -> None:
+        self.stop.signal = self.run.ranks.agree(self.stop.signal)
+        self.stop.raise_if_asked()
 
-    def _measure(self, phase: Phase, split: str | None) -> dict[str, float]:
-        if split is None:
-            return {}
-        if split not in self.measured:
-            self.measured[split] = evaluate(phase, self.splits.measured[split], self.run, self.splits.batch_size)
-        figures, _ = self.measured[split]
-        _finite(figures["loss"], phase, self.progress)  # the last step may have spoilt what the one before measured
-        return {f"{split}_{name}": value for name, value in figures.items()}
+    def _free(self) -> AbstractContextManager[None]:
+        """Where nothing is at stake a stop is at once; but several processes have to agree on it first."""
+        return self.stop.free() if self.run.ranks.count == 1 else nullcontext()
 
-    def _results(self, phase: Phase, released: list[nn.Parameter]) -> dict[str, Any]:
+    def _note(self, row: Tensor) -> None:
+        self.progress.step += 1
+        self.progress.since_good += 1
+        if self.guard != "off":
+            self.position.watch.note(row)
+            if self.position.watch.due:
+                self._look()
+
+    def _look(self) -> None:
+        """Whether there was a spike since the last look; then the run goes back or stops, or only tells."""
+        while (spike := self.position.watch.look()) is not None:
+            if self.guard != "report" or not math.isfinite(spike.loss):
+                raise Jump(spike)
+            self.progress.spikes.append({"stage": self.active.stage.name if self.active else "", **self._event(spike)})
+            tell(self.progress.spikes[-1], "goes on as if nothing had been")
+
+    def _event(self, spike: Spike) -> dict[str, Any]:
+        groups = [group.name for group in self.active.segment.groups] if self.active else []
+        return {"epoch": self.progress.epoch + 1, **asdict(spike), "text": spike.describe(groups)}
+
+    def _go_back(self, phase: Phase, spike: Spike) -> None:
+        """Back to the last good checkpoint and on at a lower rate; once a stage, and only where the guard is to."""
+        event = {"stage": phase.stage.name, **self._event(spike)}
+        before = self.progress.spikes
+        again = any(each["stage"] == phase.stage.name for each in before)
+        self.active = None
+        position = None if again or self.guard != "rollback" else self.saver.restore_good()
+        if position is None:
+            raise Diverged(why_over(event, phase.stage, again))
+        self.position = position
+        self.progress.spikes = [*before, event]
+        self.progress.slower *= SLOWER
+        tell(event, f"goes on from epoch {self.progress.epoch + 1} at {self.progress.slower:g} times the rate")
+        self.saver.save(self.position, good=True)
+
+    def _save(self, good: bool = False) -> None:
+        self._look()
+        if self.active:
+            self.position.moments = moments_of(self.active.optimizer, self.models)
+        self.saver.save(self.position, good)
+
+    def _prove(self, active: Active) -> dict[str, str]:
+        """The hash of what is frozen, for the first line of a segment and the last, once it is seen to be the same."""
+        progress, segment, proof = self.progress, active.segment, {}
+        if progress.epoch == segment.first:
+            proof["frozen_sha256_start"] = progress.frozen
+        if progress.epoch + 1 == segment.end:
+            active.train_mode()  # measuring left all in evaluation mode, as if frozen
+            self._refuse_moved(active.phase)
+            proof["frozen_sha256_end"] = progress.frozen
+            progress.next_segment(proof_of(segment, progress))
+        return proof
+
+    def _measure(self, work: Work, name: str) -> dict[str, float]:
+        if name not in self.measured:
+            with undisturbed(), self._free():
+                self.measured[name] = evaluate(work.phase, work.splits.measured[name], self.run, work.splits.batch_size)
+        figures, _ = self.measured[name]
+        # The last step may have spoilt what the one before measured.
+        self._refuse_infinite(figures["loss"])
+        return {f"{name}_{figure}": value for figure, value in figures.items()}
+
+    def _refuse_infinite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise Jump(Spike(self.position.watch.steps, loss, math.nan, math.nan, None))
+
+    def _finish(self, phase: Phase) -> None:
+        """The figures of a stage that is through, and its pictures."""
+        shutil.rmtree(self.folder.features, ignore_errors=True)
         figures: dict[str, Any] = {}
-        for split in self.splits.measured:
-            figures |= self._measure(phase, split)
-        return {
-            "epochs": phase.stage.epochs,
-            "lr": phase.stage.lr,
-            "trained": list(phase.stage.train),
-            "trained_parameters": parameter_count(released),
-            "frozen_sha256": self.progress.frozen,
-            "seconds": round(self.progress.seconds, 1),
-            **figures,
-        }
-
-    def _save(self, optimizer: torch.optim.Optimizer | None) -> None:
-        sizes = data_sizes(self.splits, self.models)
-        rng = self.run.random_state()
-        checkpoint = capture(self.progress, self.models, optimizer, rng, sizes)
-        self.run.ranks.once(self.folder.save, checkpoint, self.progress.history)
-
-    def _restore(self) -> dict[str, Any] | None:
-        """Go back to where the run was saved last, if it was; the optimizer's state there."""
-        saved = self.run.ranks.once(self.folder.restore)
-        if saved is None:
-            return None
-        refuse_other_data(self.folder.path, saved["sizes"], data_sizes(self.splits, self.models))
-        self.progress = Progress(**saved["progress"])
-        self.models.load_state_dict(saved["models"])
-        self.run.set_random_state(saved["rng"])
-        state: dict[str, Any] | None = saved["optimizer"]
-        return state
-
-
-def _finite(loss: float, phase: Phase, progress: Progress) -> float:
-    if not math.isfinite(loss):
-        raise Diverged(
-            f"The loss of stage {phase.stage.name} is {loss} in epoch {progress.epoch + 1}. All up to the epoch before "
-            f"is kept; start over with a smaller --lr than {phase.stage.lr:g} and --fresh."
-        )
-    return loss
+        for name in self.splits.measured:
+            figures |= self._measure(Work(phase, self.splits), name)
+        # What was watched is what the log says: on features or not, the last bits may differ.
+        figures |= {name: value for name, value in self.progress.history[-1].items() if name in figures}
+        self.progress.results[phase.stage.name] = results_of(phase, self.progress) | figures
+        with undisturbed(), self._free():
+            statistics = self.measured["test"][1] if "test" in self.measured else None
+            self.run.ranks.once(self.finished, phase, statistics)

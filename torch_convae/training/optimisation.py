@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
-from torch import nn
 
+from .phase import Progress
+from .segments import Segment
 from .stages import Stage
 
+Groups = list[Any]  # of parameters, or of dicts with them
 
-def _adam(released: list[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+
+def _adam(groups: Groups, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """With decay, AdamW: Adam's own division would take the pull away from what is pulled most."""
     kind = torch.optim.AdamW if weight_decay else torch.optim.Adam
-    return kind(released, lr=lr, eps=1e-7, weight_decay=weight_decay, fused=True)
+    return kind(groups, lr=lr, eps=1e-7, weight_decay=weight_decay, fused=True)
 
 
-def _rmsprop(released: list[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.RMSprop(released, lr=lr, alpha=0.9, eps=1e-7, weight_decay=weight_decay)
+def _rmsprop(groups: Groups, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, lr=lr, alpha=0.9, eps=1e-7, weight_decay=weight_decay)
 
 
-def _sgd(released: list[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(released, lr=lr, momentum=0.9, weight_decay=weight_decay)
+def _sgd(groups: Groups, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, weight_decay=weight_decay)
 
 
-def _adadelta(released: list[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.Adadelta(released, lr=lr, rho=0.95, eps=1e-7, weight_decay=weight_decay)
+def _adadelta(groups: Groups, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.Adadelta(groups, lr=lr, rho=0.95, eps=1e-7, weight_decay=weight_decay)
 
 
-OPTIMIZERS: Mapping[str, Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]] = {
+OPTIMIZERS: Mapping[str, Callable[[Groups, float, float], torch.optim.Optimizer]] = {
     "adam": _adam,
     "rmsprop": _rmsprop,
     "sgd": _sgd,
@@ -37,12 +41,15 @@ OPTIMIZERS: Mapping[str, Callable[[list[nn.Parameter], float, float], torch.opti
 """With the numbers that Keras gives them by default; SGD with the momentum of SegNet's authors."""
 
 
-def optimizer_for(stage: Stage, released: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The stage's optimizer over what trains, and nothing else."""
+def optimizer_for(stage: Stage, released: Iterable[Any]) -> torch.optim.Optimizer:
+    """The stage's optimizer over what trains, and nothing else: parameters, or groups of them."""
     return OPTIMIZERS[stage.optimizer](list(released), stage.lr, stage.weight_decay)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, stage: Stage, epochs_done: float) -> None:
-    """The rate that the stage has when so many of its epochs are done."""
-    for group in optimizer.param_groups:
-        group["lr"] = stage.rate(epochs_done / stage.epochs)
+def set_rates(optimizer: torch.optim.Optimizer, stage: Stage, segment: Segment, progress: Progress, steps: int) -> None:
+    """The rate of each group at a step of an epoch of so many: its share of the stage's, less while it warms up."""
+    done = progress.epoch + progress.step / steps
+    for own, group in zip(optimizer.param_groups, segment.groups, strict=True):
+        since = (done - group.release.epoch) * steps + 1
+        warm = min(1.0, since / stage.warmup) if stage.warmup else 1.0
+        own["lr"] = stage.rate(done / stage.epochs) * group.release.rate * progress.slower * warm

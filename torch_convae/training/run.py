@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ConvaeError
+from .randomness import generators, set_generators
 from .ranks import Ranks, named
 
 PRECISIONS = ("float32", "bfloat16")
@@ -66,24 +67,23 @@ class Run:
         """Add the gradients of a process's share of the loss."""
         (loss * self.ranks.count).backward()  # type: ignore[no-untyped-call]  # DDP takes their mean, not their sum
 
-    def random_state(self) -> list[dict[str, Tensor]]:
-        """Every process's state of random numbers, for a checkpoint."""
-        state = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self.device)
-        return self.ranks.gather(state)
+    def random_state(self) -> list[dict[str, Any]]:
+        """Where the generators of every process are, for a checkpoint."""
+        return self.ranks.gather(generators())
 
-    def set_random_state(self, states: Sequence[dict[str, Tensor]]) -> None:
-        """This process's state back; a process that was not there before starts with its own."""
+    def set_random_state(self, states: Sequence[dict[str, Any]]) -> None:
+        """Back to where this process's were; a process that was not there before starts with its own."""
         if self.ranks.rank < len(states):
-            state = states[self.ranks.rank]
-            torch.set_rng_state(state["cpu"])
-            if "cuda" in state and self.device.type == "cuda":
-                torch.cuda.set_rng_state(state["cuda"], self.device)
+            set_generators(states[self.ranks.rank])
 
     def images(self, images: Tensor) -> Tensor:
         """A batch in the run's layout."""
         return images.contiguous(memory_format=self.memory_format)
+
+    def inputs(self, model: nn.Module, images: Any) -> Any:
+        """What a network takes, from images as bytes; features that were kept are taken as they are."""
+        x = model.preprocessing(images)  # type: ignore[operator]
+        return self.images(x) if images is not x else x
 
     def autocast(self) -> AbstractContextManager[None]:
         """Mixed precision where the run has it."""

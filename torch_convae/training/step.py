@@ -23,7 +23,7 @@ def gradients(run: Run, phase: Phase, objective: nn.Module, parts: Sequence[Read
     whole = run.ranks.sum(torch.stack(weights).sum()).clamp(min=1)
     total = torch.zeros((), device=run.device)
     for index, ((images, targets), weight) in enumerate(zip(parts, weights, strict=True)):
-        x = run.images(phase.model.preprocessing(images))  # type: ignore[operator]
+        x = run.inputs(phase.model, images)
         with run.exchanging(objective, last=index == len(parts) - 1):
             with run.autocast():
                 loss = objective(x, targets) * (weight / whole).to(torch.float32)

@@ -1,0 +1,109 @@
+"""Whether the features of a stage are kept, and where; with the reason, in words."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from .examples import Examples, Splits
+from .features import Maker, Rest
+from .phase import Phase
+from .run import Run
+
+MEMORY, DISK, NOWHERE = "memory", "disk", "nowhere"
+AUTO, OFF = "auto", "off"
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Caching:
+    """Features are kept: "auto", "off", or so many augmented views of each image; up to `budget` bytes of memory."""
+
+    mode: str = AUTO
+    budget: int = 2**31
+
+    @property
+    def views(self) -> int:
+        """How many augmented views of each image are kept; 0 where none are asked for."""
+        return int(self.mode) if self.mode.isdecimal() else 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where features are kept, and what to say of it; nothing where there is no frozen encoder to speak of."""
+
+    where: str
+    text: str = ""
+
+
+def decide(phase: Phase, splits: Splits, maker: Maker, caching: Caching, epochs: int, folder: Path) -> Decision:
+    """Whether so many epochs of a phase, frozen as it is to be, train on features that are kept."""
+    if not encoder_is_still(phase.model) or epochs < 2:
+        return Decision(NOWHERE)
+    reasons = {
+        "--cache off": caching.mode == OFF,
+        "several processes share no memory": maker.run.ranks.count > 1,
+        "the loss looks at the images": phase.task.needs_images,
+        "the task runs the network in its own way": phase.task.output is not None,
+        "images are augmented at random (--cache 4 keeps four views of each)": splits.augment and not caching.views,
+    }
+    if reason := next((reason for reason, holds in reasons.items() if holds), None):
+        return Decision(NOWHERE, f"features are computed anew in every epoch: {reason}")
+    size = maker.row_bytes(splits.train) * len(splits.train)
+    size += sum(replace(maker, views=1).row_bytes(split) * len(split) for split in _watched(splits).values())
+    if size > caching.budget and 2 * size > shutil.disk_usage(folder).free:
+        what = f"they would fill the disk ({size / MEBIBYTE:.0f} MiB)"
+        return Decision(NOWHERE, f"features are computed anew in every epoch: {what}")
+    views = f", {maker.views} views of each image," if splits.augment else ""
+    where = MEMORY if size <= caching.budget else DISK
+    return Decision(where, f"features are computed once{views} and kept {_IN[where]} ({size / MEBIBYTE:.1f} MiB)")
+
+
+_IN = {MEMORY: "in memory", DISK: "on disk"}
+
+
+def encoder_is_still(model: nn.Module) -> bool:
+    """Whether all parts that compute features are frozen, and in evaluation mode."""
+    patterns: Iterable[str] = getattr(model, "ENCODING", ())
+    parts = [part for path, part in model.named_modules() if any(fnmatchcase(path, each) for each in patterns)]
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    moving = any(parameter.requires_grad for parameter in parameters)
+    return bool(parameters) and not moving and not any(layer.training for part in parts for layer in part.modules())
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a segment trains, and on what."""
+
+    phase: Phase
+    splits: Splits
+
+
+def on_features(phase: Phase, splits: Splits, maker: Maker, folder: Path | None) -> Work:
+    """The rest of the network on features that are computed now, or were before."""
+    count = len(splits.train)
+    train = maker.keep(splits.train, folder and folder / "train")
+    plain = replace(maker, views=1, augment=None)
+    watched = {name: plain.keep(split, folder and folder / name) for name, split in _watched(splits).items()}
+
+    def order(stage: int, epoch: int) -> list[Tensor]:
+        return [indices + (epoch % maker.views) * count for indices in splits.order(stage, epoch)]
+
+    kept = Splits(train, order, watched, splits.batch_size)
+    return Work(replace(phase, model=Rest(phase.model)), kept)
+
+
+def _watched(splits: Splits) -> dict[str, Examples]:
+    """What is measured after every epoch; what is measured once at the end gains nothing."""
+    return {name: split for name, split in splits.measured.items() if name == splits.watched}
+
+
+def maker_for(phase: Phase, splits: Splits, run: Run, caching: Caching) -> Maker:
+    """What computes the features of a phase."""
+    views = max(caching.views, 1) if splits.augment else 1
+    return Maker(phase.model, run, splits.batch_size, views, splits.augment)

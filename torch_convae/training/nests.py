@@ -1,0 +1,23 @@
+"""Features as a network gives them, a tensor or lists and tuples of tensors, and as a plain list of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def leaves_of(nest: Any) -> list[Tensor]:
+    """The tensors of a nest, in order."""
+    return [nest] if isinstance(nest, Tensor) else [leaf for each in nest for leaf in leaves_of(each)]
+
+
+def nest_like(nest: Any, leaves: Sequence[Any]) -> Any:
+    """The same nest with these in the places of its tensors."""
+    rest = iter(leaves)
+
+    def fill(each: Any) -> Any:
+        return next(rest) if isinstance(each, Tensor) else type(each)(map(fill, each))
+
+    return fill(nest)
