@@ -72,6 +72,17 @@ def items(arguments: Sequence[str]) -> list[Item]:
     return list(found.values())
 
 
+def sequences(arguments: Sequence[str]) -> list[Item]:
+    """The .npy arrays (T, H, W, C) that are named, and the folders of frames: a folder of folders is one each."""
+    found: dict[Path, Item] = {}
+    for argument in arguments:
+        path = Path(argument)
+        inner = sorted(one for one in path.iterdir() if not one.name.startswith(".")) if path.is_dir() else []
+        each = [one for one in inner if one.is_dir() or one.suffix.lower() == ".npy"] or [path]
+        found |= {one: Item(one, one.name) for one in each if one not in found}
+    return list(found.values())
+
+
 def _below(folder: Path) -> list[Item]:
     found = []
     for place, folders, names in os.walk(folder):

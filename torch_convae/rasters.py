@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from .data.folders import image_files
 from .data.images import opened, read_header, upright
 from .errors import ConvaeError
 
@@ -70,6 +71,24 @@ def read_pixels(path: Path, channels: int, size: tuple[int, int] | None, largest
     return torch.from_numpy(np.ascontiguousarray(resized(pixels, size).transpose(2, 0, 1)))
 
 
+def read_frames(path: Path, channels: int, size: tuple[int, int] | None, largest: int = LARGEST) -> Tensor:
+    """A sequence uint8 (T, C, H, W): a folder of frames in the order of their names, or an .npy of (T, H, W, C)."""
+    if path.is_dir():
+        frames = [read_pixels(frame, channels, size, largest) for frame in image_files(path)]
+        if unlike := next((frame for frame in frames if frame.shape != frames[0].shape), None):
+            raise ConvaeError(
+                f"{path} has frames of {_by(frames[0])} and of {_by(unlike)}. Save them at one size, or give a --size."
+            )
+        return torch.stack(frames)
+    array = _array(path, channels, dimensions=4)
+    made = [np.ascontiguousarray(resized(np.array(frame), size).transpose(2, 0, 1)) for frame in array]
+    return torch.from_numpy(np.stack(made))
+
+
+def _by(frame: Tensor) -> str:
+    return f"{frame.shape[1]} x {frame.shape[2]}"
+
+
 def resized(pixels: Bytes, size: tuple[int, int] | None) -> Bytes:
     """An array (H, W, C) at (height, width), antialiased, as Pillow does it."""
     if size is None or pixels.shape[:2] == size:
@@ -91,22 +110,21 @@ def _of_array(array: Bytes) -> Raster:
 
 
 def _crop(pixels: Image.Image, top: int, left: int, height: int, width: int) -> Bytes:
-    array = np.asarray(pixels.crop((left, top, left + width, top + height)))
+    array = np.array(pixels.crop((left, top, left + width, top + height)))
     return array.reshape(height, width, -1)
 
 
-def _array(path: Path, channels: int) -> Bytes:
+def _array(path: Path, channels: int, dimensions: int = 3) -> Bytes:
     if not path.is_file():
         raise ConvaeError(f"{path} is no regular file; put an array there, or remove it.")
     try:
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ConvaeError(f"{path} cannot be read ({error}); save it again with numpy.save.") from error
-    shaped = array[..., None] if getattr(array, "ndim", 0) == 2 else array
-    if array.dtype != np.uint8 or shaped.ndim != 3 or shaped.shape[2] != channels or not shaped.size:
-        raise ConvaeError(
-            f"{path} is {array.dtype} {array.shape}, and the network takes uint8 (H, W, {channels}). Save it so."
-        )
+    shaped = array[..., None] if getattr(array, "ndim", 0) == dimensions - 1 else array
+    if array.dtype != np.uint8 or shaped.ndim != dimensions or shaped.shape[-1] != channels or not shaped.size:
+        axes = f"(H, W, {channels})" if dimensions == 3 else f"(T, H, W, {channels})"
+        raise ConvaeError(f"{path} is {array.dtype} {array.shape}, and the network takes uint8 {axes}. Save it so.")
     return shaped  # type: ignore[no-any-return]
 
 

@@ -6,21 +6,26 @@ import argparse
 import ast
 import inspect
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import ConvaeError
+from .inputs import Item, items, sequences
 from .known import recognise
 from .load import load, load_model
 from .models import MODELS, Model, create
 from .models.preprocessing import MODES, Preprocess
+from .rasters import LARGEST, read_frames, read_pixels
 from .training import device
 from .weights import load_weights, recorded_options
+
+FRAMES = 8  # of a sequence whose length nobody says
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,25 @@ def channels(model: nn.Module) -> int:
 
 
 def input_shape(model: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of one input of a network, for images of this height and width."""
-    return (channels(model), *size)
+    """The shape of one input of a network, for images of this height and width; a sequence has a few of them."""
+    image = (channels(model), *size)
+    return (FRAMES, *image) if takes_sequences(model) else image
+
+
+def takes_sequences(model: nn.Module) -> bool:
+    """Whether an input is a sequence of frames (T, C, H, W), and no image."""
+    return str(getattr(model, "AXES", "")).count(",") == 4
+
+
+def inputs_of(model: nn.Module, arguments: Sequence[str]) -> list[Item]:
+    """The images, or the sequences, that are named for a network."""
+    return sequences(arguments) if takes_sequences(model) else items(arguments)
+
+
+def read_input(model: nn.Module, item: Item, size: tuple[int, int] | None, largest: int = LARGEST) -> Tensor:
+    """An image uint8 (C, H, W), or a sequence uint8 (T, C, H, W), as the network takes it but for its preprocessing."""
+    read = read_frames if takes_sequences(model) else read_pixels
+    return read(item.path, channels(model), size, largest)
 
 
 def _found(name: str, weights: str | None, options: dict[str, Any]) -> Source:

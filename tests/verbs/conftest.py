@@ -29,6 +29,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "bayesian_segnet": {"classes": 3, "widths": NARROW},
     "vgg_segnet": {"classes": 3, "widths": NARROW[:4]},
     "vgg_unet": {"classes": 3, "widths": NARROW[:4]},
+    "conv_vae": {"size": 32, "widths": NARROW[:3]},
+    "encoder_gru": {"size": 32, "widths": NARROW[:3], "outputs": 2},
+    "densenet121": {"classes": 3, "depths": (1, 1, 1, 1)},
 }
 EVERY = pytest.mark.parametrize("name", MODELS)
 
@@ -84,7 +87,7 @@ def pictures(tmp_path: Path) -> Callable[..., Path]:
 
     def draw(count: int = 3, size: tuple[int, int] = (32, 32), folder: str = "pictures", grey: bool = False) -> Path:
         numbers = np.random.default_rng(3)
-        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for index in range(count):
             shape = size if grey else (*size, 3)
             Image.fromarray(numbers.integers(0, 256, shape, np.uint8)).save(tmp_path / folder / f"{index}.png")

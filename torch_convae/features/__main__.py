@@ -10,9 +10,9 @@ from pathlib import Path
 from .. import command
 from ..config import parse_size
 from ..errors import ConvaeError
-from ..inputs import Failures, items
+from ..inputs import Failures
 from ..outputs import check_file, made_by
-from ..sources import add_source_flags, source
+from ..sources import add_source_flags, inputs_of, source
 from .extract import Asked, Limits, Target, extract
 from .listing import listing
 from .shape import ORDERS, POOLS
@@ -71,7 +71,7 @@ def act(options: argparse.Namespace) -> Failures:
     check_file(out, made, options.overwrite, lambda path: (about(path) or {}).get("made_by"))
     asked = Asked(tuple(dict.fromkeys(options.layer)), size, options.pool, options.order)
     limits = Limits(options.batch_size, command.largest(options))
-    return extract(network, items(options.images), asked, limits, Target(out, made))
+    return extract(network, inputs_of(network.model, options.images), asked, limits, Target(out, made))
 
 
 if __name__ == "__main__":

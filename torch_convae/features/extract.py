@@ -15,8 +15,7 @@ from ..data.images import read_header
 from ..errors import ConvaeError
 from ..inputs import Failures, Item, read_all
 from ..layers import Layer, capture, find, layers
-from ..rasters import read_pixels
-from ..sources import Source, channels
+from ..sources import Source, read_input
 from . import prepared
 from .shape import axes, shaped
 from .store import storing
@@ -50,8 +49,8 @@ class Target:
 
 def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits, target: Target) -> Failures:
     """Write the file. Images that cannot be used are left out and listed; where none can, nothing is written."""
-    failures, taken = Failures(), channels(network.model)
-    read = partial(_read, channels=taken, size=asked.size, largest=limits.largest)
+    failures = Failures()
+    read = partial(read_input, network.model, size=asked.size, largest=limits.largest)
     with storing(target.path, len(given)) as store:
         found: dict[str, Layer] = {}
         for batch, images in read_all(given, read, failures, limits.batch_size):
@@ -70,10 +69,6 @@ def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits
             shape = " x ".join(map(str, store.arrays[name].shape[1:]))
             print(f"  {name}: {shape}, axes {written[name]}" + (f", {layer.activation}" if layer.activation else ""))
     return failures
-
-
-def _read(item: Item, channels: int, size: tuple[int, int] | None, largest: int) -> Tensor:
-    return read_pixels(item.path, channels, size, largest)
 
 
 def _rows(network: Source, images: Tensor, found: Mapping[str, Layer], asked: Asked) -> dict[str, Tensor]:

@@ -2,5 +2,6 @@
 
 from .layer import Layer, find, layers
 from .steps import Step, capture, watched
+from .trace import output_shape
 
-__all__ = ["Layer", "Step", "capture", "find", "layers", "watched"]
+__all__ = ["Layer", "Step", "capture", "find", "layers", "output_shape", "watched"]

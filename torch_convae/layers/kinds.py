@@ -47,6 +47,7 @@ FUNCTIONS: Mapping[str, str] = {
     "avg_pool2d": "AveragePooling2D",
     "adaptive_avg_pool2d": "GlobalAveragePooling2D",
     "adaptive_max_pool2d": "GlobalMaxPooling2D",
+    "mean": "GlobalAveragePooling2D",
     "interpolate": "UpSampling2D",
     "cat": "Concatenate",
     "concat": "Concatenate",

@@ -70,7 +70,7 @@ class _Watch:
 
     def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
         _, leaf = self.inside.pop()
-        given = _first(output)
+        given = _last_time(module, _first(output))
         if given is None or isinstance(module, nn.Identity) or any(inner for _, inner in self.inside):
             return None
         what = type(module).__name__
@@ -115,6 +115,8 @@ def _is_layer(kind: str, inputs: tuple[Tensor, ...], output: Tensor) -> bool:
     """Whether a function does what the Keras layer does: one tensor is put together with nothing, for example."""
     if kind in ("Concatenate", "Add"):
         return len(inputs) > 1
+    if kind == "GlobalAveragePooling2D":
+        return bool(inputs) and inputs[0].ndim == 4
     return kind != "Flatten" or output.ndim == 2
 
 
@@ -123,6 +125,13 @@ def _first(output: Any) -> Tensor | None:
     if isinstance(output, tuple) and output:
         output = output[0]
     return output if isinstance(output, Tensor) and output.ndim > 1 and output.is_floating_point() else None
+
+
+def _last_time(module: nn.Module, output: Tensor | None) -> Tensor | None:
+    """What Keras's recurrent layer gives unless it is told to return sequences: of a single nn.GRU, the last state."""
+    if output is None or not isinstance(module, nn.RNNBase) or module.num_layers > 1 or module.bidirectional:
+        return output
+    return output[:, -1] if module.batch_first else output[-1]
 
 
 def _replaced(output: Any, replacement: Tensor | None) -> Any:
@@ -168,8 +177,8 @@ class _Enough(Exception):
     """All that was asked for is there."""
 
 
-def on_nothing(model: nn.Module, shape: tuple[int, ...], seen: Seen) -> None:
+def on_nothing(model: nn.Module, shape: tuple[int, ...], seen: Seen) -> Any:
     """A forward that computes shapes alone, on tensors without numbers: it takes neither memory nor time."""
     state = {name: value.to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
     with torch.no_grad(), watched(model, seen):
-        torch.func.functional_call(model, state, (torch.empty(shape, device="meta"),))
+        return torch.func.functional_call(model, state, (torch.empty(shape, device="meta"),))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import ConvaeError
-from .steps import Step, on_nothing
+from .steps import Seen, Step, on_nothing
 
 BATCH = 2  # more than one, so that an axis of time that is folded into the batch shows
+# Keras's `same` crops within the layer what PyTorch's module gives too much.
+CROPPED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,26 @@ def trace(model: nn.Module, shape: tuple[int, ...]) -> list[Link]:
     A shape that the model cannot take is refused.
     """
     tracer = _Tracer()
+    _tried(model, shape, tracer.see)
+    return tracer.links
+
+
+def output_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """What the model gives for one input of this shape; several outputs are refused, as is a shape it cannot take."""
+    output = _tried(model, shape, lambda _: None)
+    if not isinstance(output, Tensor):
+        raise ConvaeError(f"{type(model).__name__} gives {type(output).__name__}, and no single answer.")
+    return tuple(output.shape[1:])
+
+
+def _tried(model: nn.Module, shape: tuple[int, ...], seen: Seen) -> Any:
     try:
-        on_nothing(model, (BATCH, *shape), tracer.see)
+        return on_nothing(model, (BATCH, *shape), seen)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         size, reason = " x ".join(map(str, shape)), str(error).split("\n")[0]
         raise ConvaeError(
-            f"{type(model).__name__} takes no input of {size} ({reason}). Give another --size or --layer."
+            f"{type(model).__name__} takes no input of {size} ({reason}). Give another --size."
         ) from error
-    return tracer.links
 
 
 @dataclass
@@ -62,6 +77,8 @@ class _Tracer:
         if not step.listed:
             if before is not None:
                 self.origin.setdefault(output, before)
+                if step.what == "__getitem__" and self.links[before].what in CROPPED:
+                    self.direct[output] = before
             return
         part = not step.leaf and step.what == step.kind
         same = self.direct.get(output) if part else None

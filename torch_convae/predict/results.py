@@ -1,0 +1,120 @@
+"""The pictures of an answer in bands, and the line of figures that sums it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..colours import class_colours, heat, over, shown
+from ..png import COLOUR, GREY, PALETTE, png
+from .answers import MASKS, RECONSTRUCTIONS, Answers, Kind
+from .windows import Bands
+
+Bytes = NDArray[np.uint8]
+Pixels = Callable[[int, int], Bytes]  # (first row, how many) -> the image's rows (n, W, C)
+Line = dict[str, Any]
+MOST_UNCERTAIN = 0.25  # the variance of a probability is at most that
+WORST = 1.0  # an error that is drawn as white: of all the range of values
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One image on its way into files: the folder and the name of its pictures, its size and its pixels."""
+
+    folder: Path
+    name: str
+    size: tuple[int, int]
+    pixels: Pixels
+
+    def place(self, what: str) -> Path:
+        """Where a picture of that kind lies."""
+        return self.folder / what / f"{self.name}.png"
+
+
+def write_masks(bands: Bands, to: Pictures, names: tuple[str, ...], uncertain: bool) -> Line:
+    """A mask of class indices with a palette, its overlay over the image, and the uncertainty where there is one.
+
+    The line has the share of each class. One class alone is foreground from a probability of one half on.
+    """
+    classes = max(len(names), 2)
+    palette = class_colours(classes)
+    counts, doubt = np.zeros(classes, np.int64), 0.0
+    with ExitStack() as stack:
+        mask = stack.enter_context(png(to.place("masks"), to.size, PALETTE, palette))
+        overlay = stack.enter_context(png(to.place("overlays"), to.size, COLOUR))
+        doubts = stack.enter_context(png(to.place("uncertainty"), to.size, COLOUR)) if uncertain else None
+        for top, band in bands:
+            given = band[:-1] if uncertain else band
+            indices = _indices(given)
+            counts += np.bincount(indices.ravel(), minlength=classes)
+            mask.write(indices)
+            overlay.write(over(to.pixels(top, len(indices)), palette[indices]))
+            if doubts:
+                doubt += float(band[-1].sum())
+                doubts.write(heat((band[-1].numpy() / MOST_UNCERTAIN).clip(0, 1) ** 0.5))
+    pixels = to.size[0] * to.size[1]
+    shares = {name: round(int(count) / pixels, 6) for name, count in zip(names, counts, strict=False)}
+    return shares | ({"uncertainty": round(doubt / pixels, 6)} if uncertain else {})
+
+
+def _indices(probabilities: Tensor) -> Bytes:
+    found = probabilities[0] >= 0.5 if len(probabilities) == 1 else probabilities.argmax(0)
+    return found.numpy().astype(np.uint8)
+
+
+def write_reconstruction(bands: Bands, to: Pictures) -> Line:
+    """The reconstruction, and its error, pixel by pixel; the line has the mean squared error, of values of 0..1."""
+    total = 0.0
+    with ExitStack() as stack:
+        errors = stack.enter_context(png(to.place("errors"), to.size, COLOUR))
+        made = None
+        for top, band in bands:
+            values = band.permute(1, 2, 0).numpy().clip(0, 1)
+            pixels = to.pixels(top, len(values))
+            difference = values - pixels / 255
+            total += float(np.square(difference).mean(axis=2).sum())
+            if made is None:
+                kind = GREY if values.shape[2] == 1 else COLOUR
+                made = stack.enter_context(png(to.place("reconstructions"), to.size, kind))
+            rows = (values * 255).round().astype(np.uint8)
+            made.write(rows[..., 0] if values.shape[2] == 1 else shown(rows))
+            errors.write(heat(np.abs(difference).mean(axis=2) / WORST))
+    return {"mean_squared_error": round(total / (to.size[0] * to.size[1]), 8)}
+
+
+def write_pictures(bands: Bands, to: Pictures, kind: Kind, answers: Answers) -> Line:
+    """The pictures that this kind of answer has."""
+    if kind == RECONSTRUCTIONS:
+        return write_reconstruction(bands, to)
+    assert kind == MASKS
+    return write_masks(bands, to, class_names(answers.model, None), answers.uncertain)
+
+
+def class_names(model: Any, count: int | None) -> tuple[str, ...]:
+    """What a run calls its classes; where nothing is known, their numbers."""
+    if model.classes:
+        return tuple(model.classes)
+    return tuple(str(index) for index in range(count or _outputs(model)))
+
+
+def _outputs(model: Any) -> int:
+    biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    return len(biases[-1]) if biases else 0
+
+
+def vector_line(row: Tensor, names: tuple[str, ...], classes: bool) -> Line:
+    """The line of an answer that is one for the whole image: its class and all probabilities, or its values."""
+    values: Mapping[str, float] = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
+    if not classes:
+        return dict(values)
+    if len(row) == 1:
+        return dict(values)
+    best = int(row.argmax())
+    return {"class": names[best], "probability": values[names[best]], **values}
