@@ -10,7 +10,7 @@ from torch import nn
 
 from .adaptation import adapted
 from .errors import BridgeError
-from .flattening.flatten import OF_ROWS, Maps, maps_of
+from .flattening.flatten import OF_ROWS, Maps, maps_of, said_by
 from .keras_files.old_arrays import told
 from .layouts import KINDS, Layout
 from .notes import notes_on
@@ -105,13 +105,15 @@ def _pair(source: Source, module: nn.Module, options: Options) -> Sides:
     else:
         paths = paths_by_name(layers, source.layout, where)
     kinds: dict[str, str] = {}
+    parts: dict[str, nn.Module] = {}
     if source.layout == "keras":
         originals = {split(name)[0]: split(key)[0] for key, name in current.items()}
         for layer, path in paths.items():
             if path in where.places:
                 kind = kind_of_layer(source, originals[layer], layers[layer], where.places[path])
                 kinds |= {layer: kind} if kind else {}
-    return Sides(source, module, options, where, current, paths, kinds, maps_of(source))
+                parts[originals[layer]] = module.get_submodule(where.places[path].module)
+    return Sides(source, module, options, where, current, paths, kinds, said_by(parts, maps_of(source)))
 
 
 def _copies(sides: Sides) -> tuple[dict[str, Copy], dict[str, str]]:

@@ -8,6 +8,7 @@ from math import prod
 from .errors import BridgeError
 from .layouts import KINDS, kind_of_torch_weight, kind_of_weights
 from .naming import names as naming
+from .naming.forms import places_of
 from .naming.order import by_order
 from .options import Options
 from .slots import Place, Places
@@ -134,9 +135,10 @@ def _found(every: Sequence[str], layers: LayerShapes, layout: str, own: set[str]
         keras |= naming.detect(kinds).to_keras(kinds)
     by_path = {layer: layer for layer in every if layer in own}
     if where.declared:
-        keras = dict(zip(every, naming.canonical(keras.values()).values(), strict=True))
         by_path = {layer: layer for layer in by_path if not naming.auto_prefix(layer)}
-        return by_path | {layer: by_name[name] for layer, name in keras.items() if name in by_name}
+        declared = {path: name for name, path in by_name.items()}
+        found = places_of(list(keras.values()), declared)
+        return by_path | {layer: found[name] for layer, name in keras.items() if name in found}
     if layout == "torch":
         return {layer: by_name[name] for layer, name in keras.items() if name in by_name} | by_path
     aligned = naming.aligned(list(every), list(by_name))

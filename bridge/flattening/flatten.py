@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
+from torch import nn
+
 from ..errors import BridgeError
 from ..options import Flattened, Options
 from ..source import Shape, Source
@@ -107,6 +109,30 @@ def maps_of(source: Source, convolved: frozenset[str] = frozenset()) -> Maps:
     if source.layout != "keras":
         return Maps(source, {}, {})
     return Maps(source, *_both(source, convolved))
+
+
+def said_by(parts: Mapping[str, nn.Module], maps: Maps) -> Maps:
+    """The maps with those that the modules say, `keras_flattened` and `keras_reshaped`, where the file does not.
+
+    `parts` are the modules by the layers that go to them. A map of another number of values than the layer has
+    is left to the check of shapes. Refused: a file that says another map.
+    """
+    sides = {"keras_flattened": dict(maps.inputs), "keras_reshaped": dict(maps.outputs)}
+    axes = {"keras_flattened": INPUTS["kernel"], "keras_reshaped": OUTPUTS["kernel"]}
+    for layer, part in parts.items():
+        kernel = maps.source.layers[layer].get("kernel", ())
+        for attribute, known in sides.items():
+            own = getattr(part, attribute, None)
+            if own is None or len(kernel) != 2 or kernel[axes[attribute]] != prod(own):
+                continue
+            said = known.get(layer)
+            if said and not (said.inferred or said.mixed) and None not in said.shape and said.shape not in ((), own):
+                raise BridgeError(
+                    f"{maps.source.name}: {layer} is for a map of {said.shape}, but the module's layer for {own}. "
+                    f"Build the module for the file's images."
+                )
+            known[layer] = Flat(tuple(own))
+    return Maps(maps.source, sides["keras_flattened"], sides["keras_reshaped"])
 
 
 def flattened(source: Source) -> dict[str, Flat]:

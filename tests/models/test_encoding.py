@@ -5,36 +5,14 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+import small_models
 import torch
+from small_models import SMALL, small
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from torch_convae.models import MODELS, VGG16Encoder, create
+from torch_convae.models import MODELS, VGG16Encoder
 
-SEGNET = {"classes": 3, "widths": (4, 6, 8, 10, 12)}
-PLAIN = {"classes": 3, "in_channels": 3, "widths": (4, 6, 8)}
-SMALL: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
-    "convae": ({"in_channels": 3}, (13, 22)),
-    "convae-classifier": ({"classes": 3, "in_channels": 3, "size": (13, 22)}, (13, 22)),
-    "vgg16": ({"classes": 3, "size": 32}, (32, 32)),
-    "vgg16_bn": ({}, (37, 45)),
-    "vgg16_unet": ({"classes": 3, "blocks": 2, "scales": (4.0, 0.5)}, (13, 22)),
-    "azavea_unet": ({"classes": 3, "blocks": 2}, (12, 20)),
-    "jocicmarko_unet": (PLAIN, (12, 20)),
-    "zhixuhao_unet": (PLAIN, (12, 20)),
-    "shallow_unet": (PLAIN, (12, 20)),
-    "segnet": (SEGNET, (45, 38)),
-    "segnet_basic": ({"classes": 3, "width": 8}, (45, 38)),
-    "bayesian_segnet": (SEGNET, (45, 38)),
-    "vgg_segnet": ({"classes": 3, "widths": (4, 6, 8, 10)}, (37, 48)),
-    "vgg_unet": ({"classes": 3, "widths": (4, 6, 8, 10)}, (33, 48)),
-}
-EVERY = pytest.mark.parametrize("name", SMALL)
-
-
-def small(name: str) -> tuple[Any, torch.Tensor]:
-    torch.manual_seed(0)
-    options, size = SMALL[name]
-    return create(name, **options).eval(), torch.randn(2, 3, *size)
+EVERY = pytest.mark.parametrize("name", small_models.EVERY)
 
 
 def encoding(model: Any) -> Iterator[tuple[str, torch.nn.Module]]:

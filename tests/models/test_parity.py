@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from originals import DEPTHS, conv_autoencoder, conv_classifier, count_on, unet, vgg_maps
 from torch import nn
 
 import bridge
@@ -15,77 +16,6 @@ from torch_convae.errors import ConvaeError
 from torch_convae.models import MODELS, VGG16Encoder, create
 from torch_convae.models.preprocessing import MODES as MODES_HERE
 from torch_convae.models.preprocessing import Preprocess
-
-DEPTHS = (2, 2, 3, 3, 3)
-
-
-def vgg_maps(layers: Any, x: Any, widths: tuple[int, ...]) -> list[Any]:
-    """VGG16's convolutions in Keras; each block's map before its pooling."""
-    maps: list[Any] = []
-    for block, (depth, width) in enumerate(zip(DEPTHS, widths, strict=False), start=1):
-        x = layers.MaxPooling2D(name=f"block{block - 1}_pool")(x) if maps else x
-        for conv in range(1, depth + 1):
-            x = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"block{block}_conv{conv}")(x)
-        maps.append(x)
-    return maps
-
-
-def unet(keras: Any, blocks: int, classes: int, size: tuple[int, int]) -> Any:
-    """The U-Net on VGG16, as the original writes it, without its softmax."""
-    layers = keras.layers
-    inputs = layers.Input((*size, 3))
-    *skips, x = vgg_maps(layers, inputs, (64, 128, 256, 512, 512)[:blocks])
-    widths = (256, 128, 64, 32)[-(blocks - 1) :]
-    for step, (skip, width) in enumerate(zip(reversed(skips), widths, strict=True), start=blocks + 1):
-        x = layers.concatenate([layers.UpSampling2D()(x), skip])
-        for stage in (1, 2):
-            x = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"conv_{step}_{stage}")(x)
-            x = layers.BatchNormalization(name=f"batch_norm_{step}_{stage}")(x)
-            x = layers.Activation("relu")(x)
-    return keras.Model(inputs, layers.Conv2D(classes, 1, name=f"conv_{2 * blocks}_1")(x))
-
-
-def conv_encoder(layers: Any, x: Any) -> Any:
-    for width in (32, 32, 0, 64, 64, 0, 128, 128, 256, 256):
-        if width:
-            x = layers.BatchNormalization()(layers.Conv2D(width, 3, activation="relu", padding="same")(x))
-        else:
-            x = layers.MaxPooling2D((2, 2))(x)
-    return x
-
-
-def conv_autoencoder(keras: Any, channels: int = 1, size: tuple[int, int] = (28, 28)) -> Any:
-    layers = keras.layers
-    inputs = layers.Input((*size, channels))
-    x = conv_encoder(layers, inputs)
-    for width in (128, 128, 64, 64, 0, 32, 32, 0):
-        if width:
-            x = layers.BatchNormalization()(layers.Conv2D(width, 3, activation="relu", padding="same")(x))
-        else:
-            x = layers.UpSampling2D((2, 2))(x)
-    return keras.Model(inputs, layers.Conv2D(channels, 3, activation="sigmoid", padding="same")(x))
-
-
-def conv_classifier(
-    keras: Any, classes: int, size: tuple[int, int] = (28, 28), channels: int = 1, activation: str | None = None
-) -> Any:
-    layers = keras.layers
-    inputs = layers.Input((*size, channels))
-    x = layers.Flatten()(conv_encoder(layers, inputs))
-    x = layers.Dense(128, activation="relu")(x)
-    return keras.Model(inputs, layers.Dense(classes, activation=activation)(x))
-
-
-def count_on(keras: Any, conv: int, bn: int, dense: int = 0) -> None:
-    """As late in a session: Keras has numbered that many layers before."""
-    keras.utils.clear_session(free_memory=False)
-    for make, times in (
-        (lambda: keras.layers.Conv2D(1, 1), conv),
-        (keras.layers.BatchNormalization, bn),
-        (lambda: keras.layers.Dense(1), dense),
-    ):
-        for _ in range(times):
-            make()
 
 
 @pytest.mark.parametrize("weights_only", [False, True], ids=["whole model", "weights only"])
@@ -271,14 +201,14 @@ def test_predict_leaves_every_mode_as_it_was_even_after_an_error() -> None:
     statistics = module.encoder.batch_normalization_1.running_mean.clone()
     first = module.predict(torch.full((2, 1, 28, 28), 9.0))
     assert torch.equal(first, module.predict(torch.full((2, 1, 28, 28), 9.0)))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ConvaeError, match=r"become maps of 3 x 3 in front of a Dense layer for 7 x 7\. Resize"):
         module.predict(torch.zeros(2, 1, 12, 12))
     assert {name: part.training for name, part in module.named_modules()} == modes
     assert torch.equal(statistics, module.encoder.batch_normalization_1.running_mean)
 
 
 def test_predict_refuses_what_is_no_batch_of_images() -> None:
-    with pytest.raises(ValueError, match=r"takes images \(N, C, H, W\).*not \(28, 28\)"):
+    with pytest.raises(ConvaeError, match=r"ConvAutoencoder takes images \(N, 1, H, W\), not \(28, 28\)"):
         create("convae").predict(np.zeros((28, 28)))
 
 

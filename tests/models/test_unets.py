@@ -6,129 +6,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from originals import (
+    Shape,
+    azavea,
+    convolution,
+    jocicmarko,
+    shallow,
+    to_about_one,
+    vgg_decoded,
+    vgg_pools,
+    zhixuhao,
+)
 
 import bridge
 from torch_convae.errors import ConvaeError
 from torch_convae.models import create
 
-Shape = tuple[int, int, int]  # height, width, channels
 NARROW = (4, 6, 8, 10, 12)
-
-
-def convolution(layers: Any, x: Any, width: int, size: int = 3, **options: Any) -> Any:
-    return layers.Conv2D(width, size, padding="same", **{"activation": "relu", **options})(x)
-
-
-def azavea(keras: Any, shape: Shape, classes: int, blocks: int) -> Any:
-    layers = keras.layers
-
-    def block(number: int, x: Any, width: int) -> Any:
-        for stage in (1, 2):
-            x = convolution(layers, x, width, name=f"conv_{number}_{stage}")
-            x = layers.BatchNormalization(name=f"batch_norm_{number}_{stage}")(x)
-            x = layers.Activation("relu")(x)
-        return x
-
-    inputs = x = layers.Input(shape)
-    widths, maps = (32, 64, 128, 256, 512)[:blocks], []
-    for number, width in enumerate(widths, start=1):
-        maps.append(block(number, layers.MaxPooling2D()(maps[-1]) if maps else inputs, width))
-    *skips, x = maps
-    for number, width in enumerate(reversed(widths[:-1]), start=blocks + 1):
-        x = block(number, layers.Concatenate()([layers.UpSampling2D()(x), skips.pop()]), width)
-    return keras.Model(inputs, layers.Conv2D(classes, 1, name=f"conv_{2 * blocks}_1")(x))
-
-
-def jocicmarko(keras: Any, shape: Shape, classes: int, widths: tuple[int, ...], up: str) -> Any:
-    layers = keras.layers
-    inputs = layers.Input(shape)
-    maps: list[Any] = []
-    for width in widths:
-        x = layers.MaxPooling2D()(maps[-1]) if maps else inputs
-        maps.append(convolution(layers, convolution(layers, x, width), width))
-    *skips, x = maps
-    for width in reversed(widths[:-1]):
-        if up == "transpose":
-            x = layers.Conv2DTranspose(width, (2, 2), strides=(2, 2), padding="same")(x)
-        else:
-            x = layers.UpSampling2D()(x)
-        x = layers.concatenate([x, skips.pop()])
-        x = convolution(layers, convolution(layers, x, width), width)
-    return keras.Model(inputs, layers.Conv2D(classes, 1)(x))
-
-
-def zhixuhao(keras: Any, shape: Shape, classes: int, widths: tuple[int, ...]) -> Any:
-    layers = keras.layers
-    inputs = layers.Input(shape)
-    maps: list[Any] = []
-    for level, width in enumerate(widths, start=1):
-        x = layers.MaxPooling2D()(maps[-1]) if maps else inputs
-        x = convolution(layers, convolution(layers, x, width), width)
-        maps.append(layers.Dropout(0.5)(x) if level > len(widths) - 2 else x)
-    *skips, x = maps
-    for width in reversed(widths[:-1]):
-        x = convolution(layers, layers.UpSampling2D()(x), width, size=2)
-        x = layers.concatenate([skips.pop(), x])
-        x = convolution(layers, convolution(layers, x, width), width)
-    x = convolution(layers, x, max(2, classes))
-    return keras.Model(inputs, layers.Conv2D(classes, 1)(x))
-
-
-def shallow(
-    keras: Any, shape: Shape, classes: int, widths: tuple[int, ...], features: str | None, relu_logits: bool
-) -> Any:
-    layers = keras.layers
-
-    def block(x: Any, width: int, name: str | None = None) -> Any:
-        x = layers.Dropout(0.2)(convolution(layers, x, width))
-        return convolution(layers, x, width, name=name)
-
-    inputs = layers.Input(shape)
-    fine = block(inputs, widths[0])
-    middle = block(layers.MaxPooling2D()(fine), widths[1])
-    x = block(layers.MaxPooling2D()(middle), widths[2])
-    x = block(layers.concatenate([layers.UpSampling2D()(x), middle]), widths[1])
-    x = block(layers.concatenate([layers.UpSampling2D()(x), fine]), widths[0], features)
-    return keras.Model(inputs, layers.Conv2D(classes, 1, activation="relu" if relu_logits else None)(x))
-
-
-def vgg_pools(layers: Any, x: Any, widths: tuple[int, ...]) -> list[Any]:
-    pools = []
-    for block, (depth, width) in enumerate(zip((2, 2, 3, 3), widths, strict=True), start=1):
-        for stage in range(1, depth + 1):
-            x = convolution(layers, x, width, name=f"block{block}_conv{stage}")
-        x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
-        pools.append(x)
-    return pools
-
-
-def vgg_decoded(
-    keras: Any, shape: Shape, classes: int, widths: tuple[int, ...], features: str | None, skips: bool, relu: bool
-) -> Any:
-    """Both of image-segmentation-keras: `vgg_unet` with skips and ReLU, `vgg_segnet` without either."""
-    layers = keras.layers
-    inputs = layers.Input(shape)
-    *pools, x = vgg_pools(layers, inputs, widths)
-    for level, width in reversed(list(enumerate(widths))):
-        if level < len(widths) - 1:
-            x = layers.UpSampling2D()(x)
-            x = layers.concatenate([x, pools[level]]) if skips else x
-        x = layers.ZeroPadding2D((1, 1))(x)
-        name, activation = (features if level == 0 else None), ("relu" if relu else None)
-        x = layers.Conv2D(width, 3, padding="valid", activation=activation, name=name)(x)
-        x = layers.BatchNormalization()(x)
-    return keras.Model(inputs, layers.Conv2D(classes, 3, padding="same")(x))
-
-
-def to_about_one(model: Any, images: np.ndarray) -> Any:
-    """The model with its last layer, which is linear, scaled to logits of at most one: float32 rounds larger ones off
-    by more than the absolute tolerance."""
-    largest = float(model(images, training=False).detach().abs().max())
-    for weight in model.layers[-1].weights:
-        weight.assign(weight.value / largest)
-    return model
-
-
 WIDE = (8, 12, 16, 20)
 # name of the model, our options beside classes and in_channels, the same network in Keras, shape, classes
 CASES: dict[str, tuple[str, dict[str, Any], Callable[..., Any], dict[str, Any], Shape, int]] = {

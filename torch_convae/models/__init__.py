@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,8 +9,12 @@ from typing import Any
 from ..errors import ConvaeError
 from .autoencoder import ConvAutoencoder, ConvClassifier, ConvEncoder
 from .bayesian_segnet import BayesianSegNet
+from .conv_vae import ConvVAE, VAEEncoder
+from .densenet import DenseNet121
+from .encoder_gru import EncoderGRU
 from .image_segmentation import VGGSegNet, VGGUNet
 from .model import Model, evaluating
+from .options import check
 from .plain_unets import jocicmarko_unet, shallow_unet, zhixuhao_unet
 from .segnet import SegNet, SegNetBasic
 from .unet import AzaveaUNet, VGG16UNet
@@ -34,6 +37,9 @@ MODELS: Mapping[str, Callable[..., Model]] = {
     "bayesian_segnet": BayesianSegNet,
     "vgg_segnet": VGGSegNet,
     "vgg_unet": VGGUNet,
+    "conv_vae": ConvVAE,
+    "encoder_gru": EncoderGRU,
+    "densenet121": DenseNet121,
 }
 
 
@@ -41,15 +47,10 @@ def create(name: str, **options: Any) -> Model:
     """The model of that name, with fresh weights; an unknown name or option is refused with the list."""
     if name not in MODELS:
         raise ConvaeError(f"There is no model {name!r}; there are {', '.join(MODELS)}.")
-    known = inspect.signature(MODELS[name]).parameters
-    if unknown := [option for option in options if option not in known]:
-        raise ConvaeError(f"{name} takes no option {unknown[0]!r}; it takes {', '.join(known)}.")
-    missing = [option for option, what in known.items() if what.default is what.empty and option not in options]
-    if missing:
-        raise ConvaeError(f"{name} needs {missing[0]}: create({name!r}, {missing[0]}=...).")
+    check(name, MODELS[name], options)
     try:
         return MODELS[name](**options)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConvaeError(str(error)) from error
 
 
@@ -61,9 +62,13 @@ __all__ = [
     "ConvAutoencoder",
     "ConvClassifier",
     "ConvEncoder",
+    "ConvVAE",
+    "DenseNet121",
+    "EncoderGRU",
     "Model",
     "SegNet",
     "SegNetBasic",
+    "VAEEncoder",
     "VGG16Encoder",
     "VGG16UNet",
     "VGGSegNet",

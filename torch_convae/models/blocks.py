@@ -8,8 +8,6 @@ from itertools import count
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ConvaeError
-
 
 def glorot(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
     """Keras's initial values in place: Glorot uniform, zero bias."""
@@ -41,6 +39,19 @@ def dense(in_features: int, out_features: int) -> nn.Linear:
     return layer
 
 
+def gru(in_features: int, units: int) -> nn.GRU:
+    """GRU over (N, T, features) with Keras's initial values; it computes as Keras's with reset_after=True."""
+    layer = nn.GRU(in_features, units, batch_first=True)
+    for name, parameter in layer.named_parameters():
+        if name.startswith("weight_ih"):
+            nn.init.xavier_uniform_(parameter)
+        elif name.startswith("weight_hh"):
+            nn.init.orthogonal_(parameter)
+        else:
+            nn.init.zeros_(parameter)
+    return layer
+
+
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """BatchNormalization: epsilon 1e-3, and 0.99 of the old statistics kept at each step."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
@@ -49,16 +60,6 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     """UpSampling2D (nearest) to the size of a map before its pooling, which may be odd."""
     return F.interpolate(x, size=size, mode="nearest")
-
-
-def size_alone(x: Tensor) -> Tensor:
-    """Maps (N, C, H, W) without their channels: what tells their size takes no memory."""
-    return x[:, :0]
-
-
-def size_of(x: Tensor) -> tuple[int, int]:
-    """Height and width of maps."""
-    return x.shape[-2], x.shape[-1]
 
 
 def max_unpool(x: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
@@ -77,14 +78,3 @@ def numbered(name: str) -> Iterator[str]:
     yield name
     for rank in count(1):
         yield f"{name}_{rank}"
-
-
-def refuse_odd_sides(x: Tensor, halvings: int) -> None:
-    """Refuse images (N, C, H, W) whose doubled maps would not fit those they are put together with."""
-    height, width = x.shape[-2:]
-    multiple = 2**halvings
-    if height % multiple or width % multiple:
-        raise ConvaeError(
-            f"This network halves images {halvings} times and takes heights and widths that are multiples of "
-            f"{multiple}, not {height} x {width}. Resize or pad the images."
-        )

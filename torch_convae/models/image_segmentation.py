@@ -15,6 +15,7 @@ from ..errors import ConvaeError
 from .blocks import batch_norm, conv, numbered
 from .model import Model, probabilities
 from .preprocessing import vgg_mode
+from .sizes import refuse_small
 from .vgg import WIDTHS, VGG16Encoder
 
 BLOCKS = 4
@@ -86,9 +87,7 @@ class VGGSegNet(Model):
 
     def encode(self, x: Tensor) -> Tensor:
         """The last pooled map (N, 512, H / 16, W / 16)."""
-        height, width = x.shape[-2:]
-        if min(height, width) < HALVED:
-            raise ConvaeError(f"vgg_segnet takes images of at least {HALVED} pixels a side, not {height} x {width}.")
+        refuse_small(x, HALVED, "vgg_segnet")
         code: Tensor = self.encoder.pool(self.encoder(x)[-1])
         return code
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..errors import ConvaeError
 from .preprocessing import Preprocess
 
 
@@ -46,6 +47,7 @@ class Model(nn.Module):
     # Paths (globs) of the parts that `encode` runs. While all of them are frozen, and so in evaluation mode,
     # the features of an image never change and may be kept.
     ENCODING: ClassVar[tuple[str, ...]] = ("encoder",)
+    AXES: ClassVar[str] = "N, C, H, W"  # of what the network takes
 
     def __init__(self, mode: str = "unit", activation: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
@@ -77,18 +79,31 @@ class Model(nn.Module):
         return features
 
     def forward(self, x: Tensor) -> Any:
-        """`decode` of `encode`."""
+        """`decode` of `encode`; what is no batch of images of the network's channels is refused."""
+        if not torch.compiler.is_compiling():
+            self.refuse_others(x)
         return self.decode(self.encode(x))
+
+    @property
+    def in_channels(self) -> int:
+        """How many channels the first convolution takes."""
+        return next(layer.in_channels for layer in self.modules() if isinstance(layer, nn.Conv2d))
+
+    def refuse_others(self, x: Tensor) -> None:
+        """Refuse what is no batch of images of so many channels."""
+        axes = self.AXES.split(", ")
+        if x.ndim != len(axes) or x.shape[-3] != self.in_channels:
+            taken = self.AXES.replace("C", str(self.in_channels))
+            raise ConvaeError(f"{type(self).__name__} takes images ({taken}), not {tuple(x.shape)}.")
 
     def predict(self, images: Tensor | NDArray[np.generic]) -> Tensor:
         """What the network says of raw images (N, C, H, W) of 0..255: RGB where it has three channels.
 
         Probabilities (N, classes, ...) where it classifies, else what `forward` gives. The model's
-        mode is left as it was.
+        mode is left as it was. Refused: other axes, and another number of channels.
         """
         given = torch.as_tensor(images)
-        if given.ndim != 4:
-            raise ValueError(f"predict takes images (N, C, H, W) of 0..255, not {tuple(given.shape)}.")
+        self.refuse_others(given)
         where = next(self.parameters())
         with evaluating(self), torch.inference_mode():
             output: Tensor = self(self.preprocessing(given.to(where.device)).to(where.dtype))

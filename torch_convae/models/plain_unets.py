@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .blocks import conv, glorot, he, numbered, refuse_odd_sides
+from .blocks import conv, glorot, he, numbered
 from .model import Model, probabilities
+from .sizes import refuse_odd_sides
 
 Names = Mapping[str, Iterator[str]]  # the numbered names of each class of layer
 UPS = ("transpose", "upsample")

@@ -13,12 +13,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import conv, he, max_unpool, size_alone, size_of
+from .blocks import conv, he, max_unpool
 from .model import Model, probabilities
 from .preprocessing import vgg_mode
-from .vgg import DEPTHS, WIDTHS
+from .sizes import size_alone, size_of
+from .vgg import BLOCKS, DEPTHS, WIDTHS
 
-BLOCKS = len(DEPTHS)
 ORDERS = ("conv-bn-relu", "conv-relu-bn")
 Places = tuple[Tensor, Tensor]  # where each value of a pooled map was found, and the size of the map before
 Encoded = tuple[Tensor, list[Places]]  # the code, and the places of every pooling, fine to coarse

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from . import blocks as layers
 from .model import Model, probabilities, softmax
 from .preprocessing import vgg_mode
+from .sizes import refuse_odd_sides, refuse_small, size_of
 from .vgg import VGG16Encoder
 
 DECODER_WIDTHS = (256, 128, 64, 32)  # coarse to fine
@@ -83,7 +84,7 @@ class UNetDecoder(_Blocks):
         """Logits (N, classes, H, W)."""
         x = maps[-1]
         for step, skip in zip(self.steps, maps[-2::-1], strict=True):
-            x = self.run(torch.cat([layers.upsample(x, layers.size_of(skip)), skip], dim=1), step)
+            x = self.run(torch.cat([layers.upsample(x, size_of(skip)), skip], dim=1), step)
         logits: Tensor = self.get_submodule(self.classifier)(x)
         return logits
 
@@ -91,9 +92,8 @@ class UNetDecoder(_Blocks):
 class AzaveaUNet(Model):
     """Images (N, C, H, W) to class logits (N, classes, H, W), on 2 to 5 blocks of 32, 64, ... channels.
 
-    Heights and widths are multiples of 16 with five blocks, of 2 with two; others are refused. For 3
-    channels and 6 classes Keras counts 7,858,598 parameters, of which 5,888 are BatchNormalization's
-    statistics. Source: raster-vision's `unet.py` of 2017.
+    Heights and widths are multiples of 16 with five blocks, of 2 with two; others are refused. 6 classes:
+    7,858,598 parameters as Keras counts them, with 6 channels 7,859,462. Source: raster-vision's `unet.py` of 2017.
     """
 
     def __init__(self, classes: int, in_channels: int = 3, blocks: int = 5) -> None:
@@ -106,7 +106,7 @@ class AzaveaUNet(Model):
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The encoder's maps, fine to coarse."""
-        layers.refuse_odd_sides(x, self.halvings)
+        refuse_odd_sides(x, self.halvings)
         maps: list[Tensor] = self.encoder(x)
         return maps
 
@@ -121,7 +121,8 @@ class VGG16UNet(Model):
 
     The decoder is given each of the encoder's maps divided by its number in `scales`: all 1 in Keras's
     network, and by default. ImageNet's VGG16 gives values in the hundreds, beside which the decoder's own,
-    which are normalised to about 1, are lost; divided by their standard deviations, both count.
+    which are normalised to about 1, are lost; divided by their standard deviations, both count. 6 classes:
+    18,636,486 parameters as Keras counts them.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class VGG16UNet(Model):
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The encoder's maps, fine to coarse, each divided by its scale."""
+        refuse_small(x, 2 ** (len(self.scales) - 1), "This network")
         return [m if scale == 1 else m / scale for m, scale in zip(self.encoder(x), self.scales, strict=True)]
 
     def decode(self, features: list[Tensor]) -> Tensor:

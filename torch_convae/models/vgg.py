@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .blocks import conv, dense
+from .flattening import DenseOnMap
 from .model import Model, softmax
 from .preprocessing import vgg_mode
+from .sizes import Size, floored, refuse_small
 
 DEPTHS = (2, 2, 3, 3, 3)
 WIDTHS = (64, 128, 256, 512, 512)
+BLOCKS = len(DEPTHS)
+HIDDEN = 4096
 
 
 class VGG16Encoder(Model):
@@ -26,8 +30,10 @@ class VGG16Encoder(Model):
         self, in_channels: int = 3, blocks: int = 5, *, batch_norm: bool = False, widths: Sequence[int] = WIDTHS
     ) -> None:
         super().__init__(vgg_mode(in_channels, batch_norm))
-        if not 1 <= blocks <= len(DEPTHS):
-            raise ValueError(f"VGG16 has {len(DEPTHS)} blocks, not {blocks}.")
+        if not 1 <= blocks <= BLOCKS:
+            raise ValueError(f"VGG16 has {BLOCKS} blocks, not {blocks}.")
+        if len(widths) < blocks:
+            raise ValueError(f"widths holds the channels of {blocks} blocks, not {tuple(widths)}.")
         self.blocks, self.widths, self.batch_norm = blocks, tuple(widths[:blocks]), batch_norm
         for block, (depth, width) in enumerate(zip(DEPTHS[:blocks], self.widths, strict=True), start=1):
             for stage in range(1, depth + 1):
@@ -59,20 +65,31 @@ class VGG16Encoder(Model):
 class VGG16(Model):
     """VGG16 as in Keras: without `classes` the last block after its pooling, with them logits (N, classes).
 
-    The top takes images of about `size` pixels: 512 * (size // 32)^2 values enter `fc1`.
+    The top takes images of about `size` pixels, height and width or one number for both:
+    512 * (height // 32) * (width // 32) values enter `fc1`. 14,714,688 parameters, 138,357,544 with the top
+    for 1000 classes.
     """
 
     def __init__(
-        self, classes: int | None = None, in_channels: int = 3, size: int = 224, *, batch_norm: bool = False
+        self,
+        classes: int | None = None,
+        in_channels: int = 3,
+        size: Size = 224,
+        *,
+        batch_norm: bool = False,
+        widths: Sequence[int] = WIDTHS,
+        hidden: int = HIDDEN,
     ) -> None:
         super().__init__(vgg_mode(in_channels, batch_norm), softmax if classes else None)
-        if classes and size < 32:
-            raise ValueError(f"VGG16 with a top takes images of at least 32 pixels, not {size}.")
-        self.encoder = VGG16Encoder(in_channels, batch_norm=batch_norm)
-        self.head = VGG16Head(WIDTHS[-1] * (size // 32) ** 2, classes) if classes else None
+        if len(widths) != BLOCKS:
+            raise ValueError(f"widths holds the channels of {BLOCKS} blocks, not {tuple(widths)}.")
+        self.encoder = VGG16Encoder(in_channels, batch_norm=batch_norm, widths=widths)
+        map_size = floored(size, BLOCKS, "VGG16")
+        self.head = VGG16Head(self.encoder.widths[-1], map_size, classes, hidden) if classes else None
 
     def encode(self, x: Tensor) -> Tensor:
         """The last block after its pooling: (N, 512, H / 32, W / 32)."""
+        refuse_small(x, 2**BLOCKS, "VGG16")
         features: Tensor = self.encoder.pool(self.encoder(x)[-1])
         return features
 
@@ -82,17 +99,16 @@ class VGG16(Model):
 
 
 class VGG16Head(nn.Module):
-    """The three dense layers: features (N, 512, h, w) to logits (N, classes)."""
+    """The three dense layers: features (N, C, h, w) of one size to logits (N, classes)."""
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], classes: int, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.fc1 = dense(features, 4096)
-        self.fc2 = dense(4096, 4096)
-        self.predictions = dense(4096, classes)
+        self.fc1 = DenseOnMap(channels, size, hidden)
+        self.fc2 = dense(hidden, hidden)
+        self.predictions = dense(hidden, classes)
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits; the softmax of Keras's `predictions` is left to the loss and to `predict`."""
-        x = self.relu(self.fc1(x.flatten(1)))
-        logits: Tensor = self.predictions(self.relu(self.fc2(x)))
+        logits: Tensor = self.predictions(self.relu(self.fc2(self.relu(self.fc1(x)))))
         return logits
