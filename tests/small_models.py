@@ -25,7 +25,7 @@ SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "segnet_basic": ({"classes": 3, "width": 8}, (45, 38)),
     "bayesian_segnet": (SEGNET, (45, 38)),
     "vgg_segnet": ({"classes": 3, "widths": (4, 6, 8, 10)}, (37, 48)),
-    "vgg_unet": ({"classes": 3, "widths": (4, 6, 8, 10)}, (33, 48)),
+    "vgg_unet": ({"classes": 3, "widths": (4, 6, 8, 10)}, (32, 48)),
     "conv_vae": ({"size": (13, 22), **VAE}, (13, 22)),
     "encoder_gru": ({"size": (13, 22), "outputs": 3, "units": 7, **VAE}, (4, 13, 22)),
     "densenet121": ({"classes": 3, **DENSENET}, (33, 45)),

@@ -1,9 +1,11 @@
 """What every model can do: its documented size, and all the ways in which PyTorch runs a model."""
 
+import io
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import small_models
 import torch
@@ -74,6 +76,10 @@ def test_bayesian_segnet_has_segnets_parameters() -> None:
 HALVED = ("vgg_segnet", "vgg_unet")
 SAME_SIZE = tuple(name for name in small_models.SMALL if "unet" in name or "segnet" in name)
 EVERY = pytest.mark.parametrize("name", small_models.EVERY)
+# Compiling and exporting take seconds a model: one of each architecture is enough for every day.
+QUICK = "convae vgg16 vgg16_unet zhixuhao_unet segnet_basic vgg_unet conv_vae encoder_gru".split()
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in small_models.EVERY if name not in QUICK]
+TRACED = pytest.mark.parametrize("name", [*QUICK, *SLOW])
 
 
 def test_every_model_is_here() -> None:
@@ -174,7 +180,7 @@ def one_graph(name: str) -> bool:
     return name != "encoder_gru"
 
 
-@EVERY
+@TRACED
 def test_a_compiled_model_is_one_graph_and_computes_the_same(name: str) -> None:
     model, x = small(name)
     torch.compiler.reset()
@@ -231,8 +237,22 @@ def exported(name: str) -> Export:
     return program, model, x, other
 
 
-@EVERY
+@TRACED
 def test_an_exported_model_computes_the_same_for_other_batches_and_sizes(name: str) -> None:
     program, model, x, other = exported(name)
     torch.testing.assert_close(program.module()(x), model(x))
     torch.testing.assert_close(program.module()(other), model(other))
+
+
+@TRACED
+def test_onnx_computes_the_same(name: str) -> None:
+    for needed in ("onnx", "onnxscript"):
+        pytest.importorskip(needed)
+    runtime = pytest.importorskip("onnxruntime")
+    program, model, x, other = exported(name)
+    file = io.BytesIO()
+    torch.onnx.export(program, (x,), file, dynamo=True, verbose=False)
+    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    for images in (x, other):
+        given = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
+        np.testing.assert_allclose(given, model(images).detach().numpy(), rtol=1e-4, atol=1e-5)
