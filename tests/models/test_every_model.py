@@ -244,7 +244,8 @@ def test_an_exported_model_computes_the_same_for_other_batches_and_sizes(name: s
     torch.testing.assert_close(program.module()(other), model(other))
 
 
-@TRACED
+@pytest.mark.slow
+@EVERY
 def test_onnx_computes_the_same(name: str) -> None:
     for needed in ("onnx", "onnxscript"):
         pytest.importorskip(needed)

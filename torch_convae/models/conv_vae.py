@@ -141,9 +141,7 @@ class ConvVAE(Model):
 
     def encode(self, x: Tensor) -> Tensor:
         """The code (N, code): its mean, or while the encoder trains a sample."""
-        if not self.encoder.training:
-            return self.encoder(x)  # type: ignore[no-any-return]
-        return sampled(*self.encoder.distribution(x))
+        return self._code(*self.encoder.distribution(x))
 
     def decode(self, features: Tensor) -> Tensor:
         """The reconstruction, of 0..1."""
@@ -153,7 +151,10 @@ class ConvVAE(Model):
     def outputs(self, x: Tensor) -> Outputs:
         """The reconstruction, as `forward` gives it, with the mean and the logarithm of the variance."""
         mean, log_var = self.encoder.distribution(x)
-        return Outputs(self.decode(sampled(mean, log_var) if self.encoder.training else mean), mean, log_var)
+        return Outputs(self.decode(self._code(mean, log_var)), mean, log_var)
+
+    def _code(self, mean: Tensor, log_var: Tensor) -> Tensor:
+        return sampled(mean, log_var) if self.encoder.training else mean
 
 
 def sampled(mean: Tensor, log_var: Tensor) -> Tensor:
