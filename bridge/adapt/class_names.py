@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from ..errors import BridgeError
+from ..hdf5 import regular
 from ..options import shortened, unmatched
 
 NewClasses = Sequence[str] | Mapping[str, str | Sequence[str] | None]
@@ -85,7 +86,7 @@ def _parsed(line: str, known: Collection[str]) -> tuple[str, tuple[str, ...]]:
 def _lines(path: str | PathLike[str]) -> list[str]:
     """The lines of a small text file that are not blank."""
     try:
-        with Path(path).open(encoding="utf-8-sig") as file:
+        with open(regular(Path(path)), encoding="utf-8-sig") as file:
             text = file.read(MOST_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise BridgeError(f"{path} cannot be read ({error}). Give a text file with one class name a line.") from error

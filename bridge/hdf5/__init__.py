@@ -2,6 +2,19 @@
 
 from .file import LARGEST, File, open_file
 from .opening import bytes_of, regular
+from .reading import most_unpacked
 from .tree import Dataset, Group, Value, listed, shown
 
-__all__ = ["LARGEST", "Dataset", "File", "Group", "Value", "bytes_of", "listed", "open_file", "regular", "shown"]
+__all__ = [
+    "LARGEST",
+    "Dataset",
+    "File",
+    "Group",
+    "Value",
+    "bytes_of",
+    "listed",
+    "most_unpacked",
+    "open_file",
+    "regular",
+    "shown",
+]

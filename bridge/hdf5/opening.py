@@ -29,7 +29,7 @@ def regular(path: Path) -> int:
         raise BridgeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise BridgeError(f"{path} is not a regular file. Give a Keras .h5, a .safetensors or a .pt file.")
+        raise BridgeError(f"{path} is not a regular file. Name a file.")
     return descriptor
 
 

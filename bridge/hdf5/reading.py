@@ -16,6 +16,11 @@ from .tree import Dataset, Group, datasets, grown, shown, size, stored_type
 ALWAYS, GROWTH = 256 << 20, 100  # weights pack to a tenth at best; a small file may unpack to so much
 
 
+def most_unpacked(size: int) -> int:
+    """The bytes that a file of `size` bytes may unpack to."""
+    return max(ALWAYS, GROWTH * size)
+
+
 def described(content: Bytes, largest: int, isolated: bool) -> Group:
     """The tree of an HDF5 file; one that is damaged, or is no weights file by far, is refused."""
     request = {"start": content.start, "size": content.size}
@@ -32,7 +37,7 @@ def described(content: Bytes, largest: int, isolated: bool) -> Group:
             f"{content.path} declares {declared} bytes of weights, more than the limit of {largest}. "
             "Get the file from its author, or read it with a larger limit: read(path, largest=...)."
         )
-    if declared > max(ALWAYS, GROWTH * content.size):
+    if declared > most_unpacked(content.size):
         raise BridgeError(
             f"{content.path} declares {declared} bytes of weights in a file of {content.size}. Get it from its author."
         )

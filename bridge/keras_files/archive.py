@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import BridgeError
-from ..hdf5 import shown
+from ..hdf5 import most_unpacked, shown
 
 SIGNATURE = b"PK\x03\x04"
 STORED, DEFLATED = 0, 8
@@ -63,6 +63,9 @@ def members(path: Path) -> dict[str, Member]:
     except OSError as error:
         raise BridgeError(f"{path} cannot be read: {error.strerror}.") from error
     _refuse_overlaps(path, found, directory.start)
+    packed, whole = path.stat().st_size, sum(member.size for member in found.values())
+    if whole > most_unpacked(packed):
+        raise _damaged(path, f"its {packed} bytes would unpack to {whole}")
     return found
 
 

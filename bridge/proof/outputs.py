@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -14,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BridgeError
+from ..hdf5 import regular
+from ..keras_files import archive
 from ..source import Array
 from .report import Proof
 from .trial import channels_first
@@ -127,15 +131,13 @@ def _tensors(given: Any) -> Iterator[Tensor]:
 
 
 def _read(path: Path) -> dict[str, Array]:
+    os.close(regular(path))
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
-                raise BridgeError(f"{path} holds more than {MOST_BYTES >> 30} GiB. Record fewer samples.")
+        if sum(member.size for member in archive.members(path).values()) > MOST_BYTES:
+            raise BridgeError(f"{path} holds more than {MOST_BYTES >> 30} GiB. Record fewer samples.")
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise BridgeError(f"{path} does not exist. Check the path.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise BridgeError(f"{path} is not an .npz file of numbers ({error}). Write it with np.savez.") from error
 
 
