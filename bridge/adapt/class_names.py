@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from os import PathLike
@@ -86,7 +87,7 @@ def _parsed(line: str, known: Collection[str]) -> tuple[str, tuple[str, ...]]:
 def _lines(path: str | PathLike[str]) -> list[str]:
     """The lines of a small text file that are not blank."""
     try:
-        with open(regular(Path(path)), encoding="utf-8-sig") as file:
+        with os.fdopen(regular(Path(path)), encoding="utf-8-sig") as file:
             text = file.read(MOST_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise BridgeError(f"{path} cannot be read ({error}). Give a text file with one class name a line.") from error

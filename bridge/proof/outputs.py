@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BridgeError
-from ..hdf5 import regular
-from ..keras_files import archive
+from ..hdf5 import most_unpacked, regular
 from ..source import Array
 from .report import Proof
 from .trial import channels_first
@@ -133,8 +132,10 @@ def _tensors(given: Any) -> Iterator[Tensor]:
 def _read(path: Path) -> dict[str, Array]:
     os.close(regular(path))
     try:
-        if sum(member.size for member in archive.members(path).values()) > MOST_BYTES:
-            raise BridgeError(f"{path} holds more than {MOST_BYTES >> 30} GiB. Record fewer samples.")
+        with zipfile.ZipFile(path) as archive:
+            most = min(MOST_BYTES, most_unpacked(path.stat().st_size))
+            if sum(member.file_size for member in archive.infolist()) > most:
+                raise BridgeError(f"{path} holds more than {most} bytes. Record fewer samples.")
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
