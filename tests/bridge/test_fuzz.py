@@ -90,9 +90,7 @@ def numbers_in(path: Path) -> Regions:
         return []
     if path.suffix == ".h5":
         file = open_file(path)
-        places = [(each.offset, size(each)) for each in datasets(file.root) if each.offset is not None]
-        base = content.index(b"\x89HDF")
-        return [(base * (path.name == "user block.h5") + start, length) for start, length in places]
+        return [(each.offset, size(each)) for each in datasets(file.root) if each.offset is not None]
     if path.suffix == ".safetensors":
         tensors = safetensors_files.contents(path)
         return [] if tensors.notes else [(each.offset, each.size) for each in tensors.tensors.values()]
