@@ -28,7 +28,7 @@ class Config:
     void: int | None = _flag(None, "mask value that counts for nothing (default: classes.txt, else 255)", type=int)
     size: str | None = _flag(None, "image height and width, as 128 or 96x128 (default: as they are)")
     limit: int | None = _flag(None, "at most so many images a split", type=int)
-    weights: str | None = _flag(None, "a Keras or PyTorch weights file to start from, matched by name")
+    weights: str | None = _flag(None, "a Keras or PyTorch weights file to start from, or a run, matched by name")
     out: str | None = _flag(None, "the run's folder (default: runs/RECIPE)")
     fresh: bool = _flag(False, "start over instead of going on where the run stopped", action="store_true")
     dry_run: bool = _flag(
@@ -41,6 +41,7 @@ class Config:
     class_weights: str | None = _flag(
         None, "how much each class counts in the loss: none, median, published, or 1,2.5,.."
     )
+    classes: str | None = _flag(None, "new classes from those of --weights: new=old+old,other=old, or a file of them")
     dropout: float | None = _flag(None, "share of the values that the network's Dropout leaves out", type=float)
     augment: str | None = _flag(None, "none, or some of flip,vflip,turn,scale,crop,colour, drawn for each image")
     workers: int | None = _flag(None, "read image files while training, by so many processes", type=int)
@@ -65,13 +66,14 @@ METAVARS = {
     "data": "NAME|FOLDER",
     "data_root": "FOLDER",
     "out": "FOLDER",
-    "weights": "FILE",
+    "weights": "FILE|RUN",
     "size": "HxW",
     "lr": "RATE,..",
     "epochs": "N,..",
     "weight_decay": "RATE,..",
     "loss": "NAME",
     "class_weights": "HOW",
+    "classes": "NEW=OLD,..",
     "dropout": "SHARE",
     "augment": "NAME,..",
     "device": "DEVICE",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 SHOWN_MASKS = 4
+SHOWN_VALUES = 256
 
 
 def draw_curves(folder: Path) -> None:
@@ -45,8 +46,14 @@ def draw_phase(folder: Path, phase: Phase, data: DataSet, run: Run, counts: Tens
     test = data.splits["test"]
     if counts is None:
         images, _ = _spread(test, SHOWN)
+        images = images[:, 0] if data.task == "sequences" else images
         made = _output(phase, images, run).clamp(0, 1) * 255
         _save(folder / "reconstructions.png", plots.rows({"image": _shown(images), "reconstruction": _shown(made)}))
+        return
+    if data.task == "sequences":
+        images, truth = _spread(test, SHOWN_VALUES)
+        predicted = _output(phase, images, run).numpy()
+        _save(folder / "values.png", plots.values(truth.cpu().numpy(), predicted, data.classes))
         return
     _save(folder / "confusion.png", plots.confusion(counts.cpu().numpy(), data.classes))
     if data.task == "masks":

@@ -83,6 +83,17 @@ def masks(images: Array, truth: Array, predicted: Array, classes: Sequence[str])
     return figure
 
 
+def values(truth: Array, predicted: Array, names: Sequence[str]) -> Figure:
+    """Predicted values (N, K) over true ones, a panel for each of the names."""
+    figure = Figure(figsize=(3.2 * len(names), 3.2), layout="constrained")
+    for index, (axis, name) in enumerate(zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True)):
+        low, high = float(truth[:, index].min()), float(truth[:, index].max())
+        axis.plot([low, high], [low, high], color="0.8", zorder=0)
+        axis.plot(truth[:, index], predicted[:, index], ".", markersize=3)
+        axis.set(title=name, xlabel="true", ylabel="predicted")
+    return figure
+
+
 def confusion(counts: Array, classes: Sequence[str]) -> Figure:
     """A confusion matrix (truth, prediction) as shares of each true class."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

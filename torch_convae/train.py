@@ -22,7 +22,8 @@ from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
 from .outline import Outline, introduction, outline, rehearse
-from .recipes import RECIPES, Built, Recipe, build, listing
+from .recipes import RECIPES, Built, Recipe, build, listing, weights_file
+from .regrouping import before, calibrate, stage_figures
 from .staging import staged
 from .training import (
     Caching,
@@ -132,7 +133,8 @@ def _built(config: Config, recipe: Recipe) -> tuple[DataSet, Built]:
     data = _data(config, recipe)
     seed_all(config.seed)
     built = build(recipe, config, data)
-    return data, replace(built, phases=staged(built.phases, recipe.stages, config))
+    built = replace(built, phases=staged(built.phases, recipe.stages, config))
+    return built.regrouping.data if built.regrouping else data, built
 
 
 def _data(config: Config, recipe: Recipe) -> DataSet:
@@ -155,15 +157,16 @@ def _train(
     config: Config, run: Run, data: DataSet, built: Built, folder: Folder, splits: Splits, stop: Stop
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    weights = fingerprint_of_path(Path(config.weights)) if config.weights else None
+    weights = fingerprint_of_path(weights_file(config.weights)) if config.weights else None
     caching = Caching(config.cache, parse_bytes("cache-budget", config.cache_budget))
 
     def draw(phase: Phase, counts: Tensor | None) -> None:
-        if counts is not None:
+        if counts is not None and data.task != "sequences":
             matrix = {"split": "test", "stage": phase.stage.name, "classes": list(data.classes)}
             write_json(folder.path / "confusion.json", matrix | {"counts": counts.tolist()})
         pictures.draw_phase(folder.path, phase, data, run, counts)
 
+    regrouped = _before(built, run)
     trainer = Trainer(run, splits, folder, built.models, stop, draw, config.guard, caching, weights)
     results = trainer.train(built.phases)
     last = next(reversed(results.values()))
@@ -178,8 +181,18 @@ def _train(
         "device": str(run.device),
         "torch": torch.__version__,
     }
+    if built.regrouping:
+        regrouped |= stage_figures(results)
+        regrouped["calibration"] = calibrate(built.regrouping, built.phases[-1], run)
+        summary["regrouped"] = {"groups": built.regrouping.groups, **regrouped}
     run.ranks.once(_finish, folder, built, _header(built, data), summary)
     return summary
+
+
+def _before(built: Built, run: Run) -> dict[str, Any]:
+    if built.regrouping is None or built.old is None:
+        return {}
+    return before(built.regrouping, built.old, built.phases[-1], run)
 
 
 def _finish(folder: Folder, built: Built, header: dict[str, str], summary: dict[str, Any]) -> None:

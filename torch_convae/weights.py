@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import bridge
+from bridge.adapt.classes import classes as regroup
 from bridge.naming.names import scheme
 from bridge.slots import places
 
@@ -24,15 +26,21 @@ from .models.preprocessing import Preprocess
 Plan = bridge.Plan
 Source = bridge.Source
 VERSION = bridge.__version__
+NewClasses = tuple[Sequence[str], Mapping[str, Sequence[str]]]
 
 
-def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
+def load_weights(module: Model, path: Path, strict: bool = False, classes: NewClasses | None = None) -> Plan:
     """Load a Keras or PyTorch weights file by name, and take over the preprocessing it is known to expect.
 
-    With `strict` a file that leaves anything out, on either side, is refused.
+    With `strict` a file that leaves anything out, on either side, is refused. `classes` are the names of the
+    file's classes, and which of them each of the module's is made of.
     """
     source = read_weights(path)
     try:
+        if classes:
+            # Files of PyTorch do not hold their layers in order, so the last one is not the head.
+            layer = head_path(module).replace(".", "/")
+            source = regroup(source, *classes, layer if layer in source.layers else None)
         plan = bridge.load(module, source, strict=strict)
     except bridge.BridgeError as error:
         raise ConvaeError(str(error)) from error
@@ -44,6 +52,12 @@ def load_weights(module: Model, path: Path, strict: bool = False) -> Plan:
     if expected:
         module.preprocessing = Preprocess(expected.mode)
     return plan
+
+
+def head_path(module: nn.Module) -> str:
+    """The layer that tells the classes apart: the last convolution or dense layer."""
+    layers: list[str] = [path for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return layers[-1]
 
 
 def read_weights(path: Path) -> Source:
@@ -135,3 +149,11 @@ def layer_names(module: nn.Module) -> dict[str, LayerName]:
 
 def _dotted(path: str | None) -> str | None:
     return path.replace("/", ".") if path else None
+
+
+def recorded_classes(path: Path) -> tuple[str, ...]:
+    """The names of the classes in a file that `save_model` wrote; none for any other weights file."""
+    try:
+        return tuple(json.loads(read_header(path)["classes"]))
+    except (ConvaeError, KeyError, ValueError):
+        return ()

@@ -5,6 +5,7 @@ from .batches import batch_indices
 from .dataset import VOID, DataSet, Split
 from .load import load_data
 from .named import NAMES
+from .regroup import part, regrouped
 from .request import Request
 from .streaming import FileSplit
 
@@ -19,4 +20,6 @@ __all__ = [
     "augmentation",
     "batch_indices",
     "load_data",
+    "part",
+    "regrouped",
 ]

@@ -32,9 +32,10 @@ MNIST_CLASSES = tuple(str(digit) for digit in range(10))
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 (N, C, H, W), grey or RGB, beside their targets.
+    """Images uint8 (N, C, H, W), grey or RGB, or sequences of them (N, T, C, H, W), beside their targets.
 
-    Targets are class indices int64 (N,), or masks of class indices uint8 (N, H, W) with `VOID` for no class.
+    Targets are class indices int64 (N,), or masks of class indices uint8 (N, H, W) with `VOID` for no class; those
+    of sequences are values float32 (N, K).
     """
 
     images: Tensor
@@ -76,10 +77,13 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A named set with its class names in index order; splits are "train", "test" and, where given, "val"."""
+    """A named set; splits are "train", "test" and, where given, "val".
+
+    `classes` are the names of the classes in index order, or with sequences those of the values.
+    """
 
     name: str
-    task: Literal["classes", "masks"]
+    task: Literal["classes", "masks", "sequences"]
     classes: tuple[str, ...]
     splits: Mapping[str, Split | FileSplit]
 

@@ -11,12 +11,16 @@ from .idx_set import find_idx, load_idx_folder
 from .mask_folder import load_mask_folder
 from .named import NAMES, load_named
 from .request import Request, check_request, from_home
+from .sequence_folder import load_sequence_folder
 
-LAYOUTS = "train/images + train/masks, a folder of images for each class, or the four IDX files of MNIST"
+LAYOUTS = (
+    "train/images + train/masks, a folder of images for each class, train/sequences + train/targets.csv, or the four "
+    "IDX files of MNIST"
+)
 
 
 def load_data(request: Request) -> DataSet:
-    """The data of one of `NAMES`, or of a folder by what it holds: IDX files, images with masks, or classes.
+    """The data of one of `NAMES`, or of a folder by what it holds: IDX files, sequences, images with masks, or classes.
 
     A name comes before a folder of that name; write ./mnist for the folder.
     """
@@ -33,6 +37,8 @@ def _load_folder(request: Request) -> DataSet:
     files = find_idx(folder)
     if files is not None:
         return load_idx_folder(files, folder, request)
+    if (folder / "train" / "sequences").is_dir():
+        return load_sequence_folder(folder, request)
     if _has_masks(folder):
         return load_mask_folder(folder, request)
     return load_class_folder(folder, request)

@@ -1,4 +1,4 @@
-"""Data sets that have a name: one inside the package, others fetched once by torchvision."""
+"""Data sets that have a name: one inside the package, one that is generated, others fetched once by torchvision."""
 
 import tempfile
 from contextlib import ExitStack, suppress
@@ -8,6 +8,8 @@ from pathlib import Path
 from ..errors import ConvaeError
 from .dataset import FASHION_MNIST_CLASSES, MNIST_CLASSES, DataSet
 from .idx_set import IDX_FILES, IdxFiles, find_idx, load_idx
+from .moving_sprites import NAME as SPRITES
+from .moving_sprites import moving_sprites
 from .request import Request, from_home
 
 EMBEDDED = "fashion-mnist-mini"
@@ -15,7 +17,7 @@ DOWNLOADED = {  # name -> its class in torchvision, its class names
     "fashion-mnist": ("FashionMNIST", FASHION_MNIST_CLASSES),
     "mnist": ("MNIST", MNIST_CLASSES),
 }
-NAMES = (EMBEDDED, *DOWNLOADED)
+NAMES = (EMBEDDED, SPRITES, *DOWNLOADED)
 DEFAULT_ROOT = Path("~/.cache/torch-convae")
 
 
@@ -23,6 +25,8 @@ def load_named(request: Request) -> DataSet:
     """The data set of that name; what must be downloaded is looked for in `root` first."""
     if request.data == EMBEDDED:
         return _load_embedded(request)
+    if request.data == SPRITES:
+        return moving_sprites(request)
     kind, classes = DOWNLOADED[request.data]
     root = from_home(request.root or DEFAULT_ROOT)
     places = (".", "raw", f"{kind}/raw")

@@ -33,11 +33,12 @@ class DenseHead(nn.Module):
             self.add_module(name, layer)
             features = width
         self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(0.0)  # of what enters the last layer, for those who want any
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits; the softmax of the original's last layer is left to the loss and to `predict`."""
         *hidden, last = self.names
         for name in hidden:
             x = self.relu(self.get_submodule(name)(x))
-        logits: Tensor = self.get_submodule(last)(x)
+        logits: Tensor = self.get_submodule(last)(self.dropout(x))
         return logits

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import convae, segnet, unet
-from .build import build
+from . import convae, densenet, segnet, unet, vae_gru
+from .build import build, weights_file
 from .listing import listing
 from .recipe import Built, Order, Recipe
 
@@ -20,6 +20,8 @@ RECIPES: Mapping[str, Recipe] = {
     "segnet": segnet.SEGNET,
     "segnet:segnet_basic": segnet.SEGNET_BASIC,
     "segnet:bayesian_segnet": segnet.BAYESIAN,
+    "vae-gru": vae_gru.RECIPE,
+    "densenet": densenet.RECIPE,
 }
 
-__all__ = ["RECIPES", "Built", "Order", "Recipe", "build", "listing"]
+__all__ = ["RECIPES", "Built", "Order", "Recipe", "build", "listing", "weights_file"]

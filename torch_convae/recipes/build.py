@@ -6,11 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..config import Config, per_stage
 from ..data import DataSet, augmentation
 from ..errors import ConvaeError
+from ..groups import read_groups
+from ..models import Model
+from ..regrouping import prepare
 from ..training import Stage, class_loss, class_weights
+from ..weights import recorded_classes
 from .recipe import Built, Order, Recipe
 
 _KINDS = {
@@ -27,7 +32,8 @@ def build(recipe: Recipe, config: Config, data: DataSet) -> Built:
     if data.task == "classes":
         _refuse_single_values(data, config.batch_size or recipe.batch_size)
     augment = augmentation(config.augment or recipe.augment, config.seed)
-    built = recipe.build(_order(recipe, config, data))
+    order = _order(recipe, config, data)
+    built = recipe.build(order) if config.classes is None else _regrouped(recipe, config, order)
     if not built.phases:
         raise ConvaeError("Every stage has 0 epochs. Give at least one with --epochs.")
     _try(built, data)
@@ -35,19 +41,69 @@ def build(recipe: Recipe, config: Config, data: DataSet) -> Built:
 
 
 def _order(recipe: Recipe, config: Config, data: DataSet) -> Order:
-    loss = config.loss or recipe.loss
-    class_loss(loss)  # refused here, before anything is built
-    weights = class_weights(
-        config.class_weights or recipe.class_weights, data.classes, data.splits["train"].all_targets()
-    )
     return Order(
         data=data,
         stages=stages(recipe, config),
-        weights=Path(config.weights) if config.weights else None,
-        loss=loss,
-        class_weights=weights,
+        weights=weights_file(config.weights) if config.weights else None,
+        loss=_loss(recipe, config),
+        class_weights=_class_weights(recipe, config, data),
         dropout=config.dropout,
     )
+
+
+def _loss(recipe: Recipe, config: Config) -> str:
+    if recipe.task == "sequences":
+        if config.loss or config.class_weights:
+            raise ConvaeError(f"{config.recipe} has no classes. Leave --loss and --class-weights out.")
+        return recipe.loss
+    class_loss(config.loss or recipe.loss)  # refused here, before anything is built
+    return config.loss or recipe.loss
+
+
+def _class_weights(recipe: Recipe, config: Config, data: DataSet) -> Tensor | None:
+    return class_weights(config.class_weights or recipe.class_weights, data.classes, data.splits["train"].all_targets())
+
+
+def _regrouped(recipe: Recipe, config: Config, order: Order) -> Built:
+    """The same with the head of a trained network carried over to other classes."""
+    if order.weights is None:
+        raise ConvaeError("--classes regroups what is trained already: name the run, or its weights, with --weights.")
+    data = order.data
+    groups = read_groups(config.classes or "", data.classes)
+    old = _trained(recipe, order)
+    regrouping = prepare(data, groups, config.seed)
+    weights = _class_weights(recipe, config, regrouping.data)
+    other = replace(
+        order, data=regrouping.data, class_weights=weights, old_classes=data.classes, groups=regrouping.groups
+    )
+    return replace(recipe.build(other), regrouping=regrouping, old=old)
+
+
+def _trained(recipe: Recipe, order: Order) -> Model:
+    """The network as it was trained, under all its classes."""
+    assert order.weights is not None
+    known = recorded_classes(order.weights)
+    if known and known != order.data.classes:
+        raise ConvaeError(
+            f"{order.weights} was trained on the classes {', '.join(known)}, but {order.data.name} has "
+            f"{', '.join(order.data.classes)}. Give the data it was trained on."
+        )
+    built = recipe.build(order)
+    assert built.plan is not None
+    if left := [name for name in built.plan.untouched if not name.endswith("num_batches_tracked")]:
+        raise ConvaeError(f"{order.weights} leaves {left[0]} of {built.name} unfilled. Give a whole trained network.")
+    built.final.classes = order.data.classes
+    return built.final
+
+
+def weights_file(name: str) -> Path:
+    """The file of that name, or that of the run in the folder of that name."""
+    path = Path(name)
+    if not path.is_dir():
+        return path
+    if not (path / "model.safetensors").exists():
+        raise ConvaeError(f"{path} holds no model.safetensors. Finish the run, or name another.")
+    return path / "model.safetensors"
 
 
 def _refuse_single_values(data: DataSet, batch_size: int) -> None:
@@ -69,7 +125,9 @@ def _try(built: Built, data: DataSet) -> None:
 
 def stages(recipe: Recipe, config: Config) -> tuple[Stage, ...]:
     """The recipe's stages with the epochs, rates and decay that were asked for."""
-    epochs = per_stage("epochs", config.epochs, [stage.epochs for stage in recipe.stages])
+    behind = recipe.pretraining if config.classes else ()
+    usual = [0 if stage.name in behind else stage.epochs for stage in recipe.stages]
+    epochs = per_stage("epochs", config.epochs, usual)
     rates = per_stage("lr", config.lr, [stage.lr for stage in recipe.stages])
     decays = per_stage("weight-decay", config.weight_decay, [stage.weight_decay for stage in recipe.stages])
     if any(number != int(number) for number in epochs):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import nn
 
 from ..models import Model, create
@@ -19,7 +17,7 @@ def _build(order: Order) -> Built:
     autoencoder, classifier = create("convae", in_channels=channels), create("convae-classifier", **options)
     classifier.encoder = autoencoder.encoder  # one encoder, which the stages hand on
     set_dropout(classifier, order.dropout)
-    plan = _load(autoencoder, classifier, order.weights) if order.weights else None
+    plan = _load(order, autoencoder, classifier) if order.weights else None
     models = nn.ModuleDict({"autoencoder": autoencoder, "classifier": classifier})
     classify = (classifier, classification(order.loss, order.class_weights))
     tasks = {"pretrain": (autoencoder, reconstruction())}
@@ -29,10 +27,11 @@ def _build(order: Order) -> Built:
     return Built(phases, models, classifier, "convae-classifier", options, plan)
 
 
-def _load(autoencoder: Model, classifier: Model, weights: Path) -> Plan:
+def _load(order: Order, autoencoder: Model, classifier: Model) -> Plan | None:
     """A file of either network; the decoder of one and the head of the other have a place in just one."""
-    load_weights(autoencoder, weights)
-    return load_weights(classifier, weights)
+    if order.weights and not order.groups:
+        load_weights(autoencoder, order.weights)
+    return order.load(classifier)
 
 
 RECIPE = Recipe(
@@ -47,4 +46,5 @@ RECIPE = Recipe(
     batch_size=64,
     layout="channels-last",
     build=_build,
+    pretraining=("pretrain",),
 )

@@ -10,9 +10,11 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ..data import Augmentation, DataSet
+from ..groups import Groups
 from ..models import Model
+from ..regrouping import Regrouping
 from ..training import Phase, Stage
-from ..weights import Plan
+from ..weights import Plan, load_weights
 
 TaskKind = Literal["classes", "masks", "sequences"]
 
@@ -27,6 +29,14 @@ class Order:
     loss: str = "cross-entropy"
     class_weights: Tensor | None = None
     dropout: float | None = None
+    old_classes: tuple[str, ...] = ()
+    groups: Groups | None = None
+
+    def load(self, model: Model) -> Plan | None:
+        """Fill the model from the weights by name, its head's rows from those of the old classes where regrouped."""
+        if self.weights is None:
+            return None
+        return load_weights(model, self.weights, classes=(self.old_classes, self.groups) if self.groups else None)
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,8 @@ class Built:
     options: Mapping[str, Any]
     plan: Plan | None = None
     augment: Augmentation | None = None
+    regrouping: Regrouping | None = None
+    old: Model | None = None  # what was regrouped
 
 
 @dataclass(frozen=True)
@@ -57,3 +69,4 @@ class Recipe:
     class_weights: str = "none"
     augment: str = "none"
     size: str | None = None
+    pretraining: tuple[str, ...] = ()  # stages that a network which is already trained has behind it

@@ -10,7 +10,6 @@ from torch import nn
 from ..data import VOID
 from ..models import create
 from ..training import Phase, segmentation
-from ..weights import load_weights
 from .dropout import set_dropout
 from .recipe import Built, Order
 
@@ -22,7 +21,7 @@ def segmenter(name: str, **fixed: Any) -> Callable[[Order], Built]:
         options = {"classes": len(order.data.classes), "in_channels": order.data.image_shape[0], **fixed}
         model = create(name, **options)
         set_dropout(model, order.dropout)
-        plan = load_weights(model, order.weights) if order.weights else None
+        plan = order.load(model)
         task = segmentation(VOID, order.loss, order.class_weights)
         phases = tuple(Phase(stage, model, task) for stage in order.stages if stage.epochs)
         return Built(phases, nn.ModuleDict({"network": model}), model, name, options, plan)

@@ -13,7 +13,7 @@ from ..errors import ConvaeError
 from ..models import VGG16UNet
 from ..models.preprocessing import Preprocess
 from ..training import Phase, Stage, segmentation
-from ..weights import load_weights, recorded_options
+from ..weights import recorded_options
 from .dropout import set_dropout
 from .recipe import Built, Order, Recipe
 from .segmenter import segmenter
@@ -31,7 +31,7 @@ def _build(order: Order) -> Built:
             f"unet takes images of at least {SMALLEST} pixels a side, not {height} x {width}. Set --size."
         )
     set_dropout(model, order.dropout)
-    plan = load_weights(model, order.weights) if order.weights else None
+    plan = order.load(model)
     stages = order.stages
     if plan is None:
         # There is nothing worth freezing, and no ImageNet statistics to keep to: numbers around zero train best.

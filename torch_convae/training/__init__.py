@@ -20,7 +20,7 @@ from .ranks import Lost, Ranks, complain, hush, ranks
 from .run import LAYOUTS, PRECISIONS, Run, device
 from .segments import segments_of
 from .stages import Release, Stage
-from .tasks import Objective, Task, classification, reconstruction, segmentation
+from .tasks import Objective, Task, classification, reconstruction, regression, segmentation, variational
 
 __all__ = [
     "LAYOUTS",
@@ -64,8 +64,10 @@ __all__ = [
     "parameter_count",
     "ranks",
     "reconstruction",
+    "regression",
     "seed_all",
     "segmentation",
     "segments_of",
     "train_mode",
+    "variational",
 ]

@@ -33,6 +33,7 @@ MADE = (
     "reconstructions.png",
     "confusion.png",
     "masks.png",
+    "values.png",
 )
 
 

@@ -1,4 +1,4 @@
-"""Figures of a classification, of images or of pixels, all from one confusion matrix."""
+"""Figures from sums over a split: of a classification from one confusion matrix, of values from their errors."""
 
 from __future__ import annotations
 
@@ -62,6 +62,25 @@ def kappa(counts: Tensor) -> float:
     total = counts.sum().double().clamp(min=1)
     chance = float((counts.sum(0).double() @ counts.sum(1).double()) / total**2)
     return (accuracy(counts) - chance) / (1 - chance) if chance < 1 else 0.0
+
+
+def errors(output: Tensor, targets: Tensor) -> Tensor:
+    """Sums (4, K) over a batch of values (N, K): how many, squared errors, targets, squared targets."""
+    truth = targets.double()
+    squared = (output.double() - truth) ** 2
+    return torch.stack([torch.ones_like(truth), squared, truth, truth**2]).sum(dim=1)
+
+
+def rmse(sums: Tensor) -> float:
+    """The root of the mean squared error over all values."""
+    return float((sums[1].sum() / sums[0].sum().clamp(min=1)).sqrt())
+
+
+def r2(sums: Tensor) -> float:
+    """The share of the targets' variance that is explained, mean over the values; 0 for one that never varies."""
+    count, squared, total, total_squared = sums
+    variance = total_squared - total**2 / count.clamp(min=1)
+    return float(torch.where(variance > 0, 1 - squared / variance, 0.0).mean())
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .losses import class_loss, share_of
-from .metrics import accuracy, confusion, kappa, mean_class_accuracy, mean_f1, mean_iou
+from .metrics import accuracy, confusion, errors, kappa, mean_class_accuracy, mean_f1, mean_iou, r2, rmse
 
 
 def every_image(targets: Tensor) -> Tensor:
@@ -81,4 +81,38 @@ def segmentation(void: int, loss: str = "cross-entropy", weights: Tensor | None 
         lambda output, masks: confusion(output, masks, void),
         {**CLASS_FIGURES, "mean_iou": mean_iou, "class_accuracy": mean_class_accuracy},
         weight=share_of(weights, void),
+    )
+
+
+def variational(beta: float = 1.0) -> Task:
+    """The images themselves through a code that is nearly normal: squared errors, summed over an image, plus `beta`
+    times the divergence of the code's distribution from the normal one; the mean over the images.
+
+    Sequences (N, T, C, H, W) are taken frame by frame.
+    """
+
+    def output(model: nn.Module, x: Tensor) -> Any:
+        return model.outputs(_frames(x))  # type: ignore[operator]
+
+    def loss(output: Any, x: Tensor, _: Tensor) -> Tensor:
+        images, mean, log_var = (part.float() for part in output)
+        missed = F.mse_loss(images, _frames(x), reduction="none").flatten(1).sum(dim=1)
+        divergence = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(dim=1)
+        total: Tensor = (missed + beta * divergence).mean()
+        return total
+
+    return Task(loss, output=output, needs_images=True)
+
+
+def _frames(x: Tensor) -> Tensor:
+    """Images (N, C, H, W), those of sequences one after the other."""
+    return x.flatten(0, -4)
+
+
+def regression() -> Task:
+    """Values (N, K), by mean squared error."""
+    return Task(
+        lambda output, _, targets: F.mse_loss(output.float(), targets),
+        errors,
+        {"rmse": rmse, "r2": r2},
     )
