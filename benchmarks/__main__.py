@@ -1,4 +1,4 @@
-"""python -m benchmarks convert | train_step"""
+"""python -m benchmarks convert | train_step | frozen"""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Equal results first, then time.")
-    parser.add_argument("benchmark", choices=("convert", "train_step"))
+    parser.add_argument("benchmark", choices=("convert", "train_step", "frozen"))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--weights", type=Path, help="convert: a VGG16 .h5 instead of random numbers")
     parser.add_argument("--top", action="store_true", help="convert: with the dense layers, 528 MiB")
-    parser.add_argument("--device", default="cpu", help="train_step: cpu, cuda")
+    parser.add_argument("--device", default="cpu", help="train_step, frozen: cpu, cuda")
     parser.add_argument("--all-cores", action="store_true", help="use every core; the default is one, with one thread")
     parser.add_argument("--save", metavar="MACHINE", help="keep the result under benchmarks/results, with this name")
     options = parser.parse_args()
     if options.device == "cpu" and not options.all_cores:
         one_core()
-    from . import convert, train_step  # after the core is chosen: PyTorch counts threads when it is loaded
+    from . import convert, frozen, train_step  # after the core is chosen: PyTorch counts threads when it is loaded
 
     if options.benchmark == "convert":
         result = convert.run(options.weights, options.top, options.repeats)
+    elif options.benchmark == "frozen":
+        result = frozen.run(options.repeats, options.device)
     else:
         result = train_step.run(options.repeats, options.device)
     text = json.dumps(result, indent=2)

@@ -276,6 +276,20 @@ class TinyClassifier(nn.Module):
         return output
 
 
+class TinyApart(TinyClassifier):
+    """The same, but its encoder's features may be kept."""
+
+    ENCODING = ("encoder",)
+
+    def encode(self, x: Tensor) -> Tensor:
+        features: Tensor = self.encoder(x)
+        return features
+
+    def decode(self, features: Tensor) -> Tensor:
+        output: Tensor = self.head(features)
+        return output
+
+
 STAGES = (
     Stage("pretrain", epochs=2, lr=1e-2),
     Stage("head", epochs=2, lr=1e-2, train=("head.*",), decay=True),
@@ -303,10 +317,18 @@ class Tiny:
 def tiny(tmp_path: Path) -> Callable[..., Tiny]:
     """Builds a trainer for a folder; the same call again makes the same weights, data and order."""
 
-    def build(name: str = "run", stages: tuple[Stage, ...] = STAGES, seed: int = 0, run: Run | None = None) -> Tiny:
+    def build(
+        name: str = "run",
+        stages: tuple[Stage, ...] = STAGES,
+        seed: int = 0,
+        run: Run | None = None,
+        apart: bool = False,
+    ) -> Tiny:
         torch.manual_seed(seed)
         encoder = Encoder()
-        models = nn.ModuleDict({"autoencoder": TinyAutoencoder(encoder), "classifier": TinyClassifier(encoder)})
+        models = nn.ModuleDict(
+            {"autoencoder": TinyAutoencoder(encoder), "classifier": (TinyApart if apart else TinyClassifier)(encoder)}
+        )
         numbers = torch.Generator().manual_seed(1)
         labels = torch.arange(14) % 3
         images = (torch.rand(14, 1, 6, 6, generator=numbers) * 100 + labels.view(-1, 1, 1, 1) * 60).to(torch.uint8)

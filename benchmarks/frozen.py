@@ -1,0 +1,110 @@
+"""Epochs of a head on a frozen encoder: features that are kept against features computed anew in every epoch.
+
+Both train the same head on the same batches; the losses of all epochs agree before anything is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from torch_convae.data import Split
+from torch_convae.models import Model, VGG16Encoder, create
+from torch_convae.training import Caching, Phase, Run, Splits, Stage, Trainer, classification, device, graceful, locked
+
+from .compare import environment
+
+BATCH = 32
+EPOCHS = 4
+
+
+class PooledVGG16(Model):
+    """VGG16's last map, pooled, under one dense layer: the plainest transfer there is."""
+
+    ENCODING: ClassVar[tuple[str, ...]] = ("encoder",)
+
+    def __init__(self, classes: int) -> None:
+        super().__init__("caffe")
+        self.encoder = VGG16Encoder()
+        self.head = nn.Linear(512, classes)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Features (N, 512)."""
+        features: Tensor = self.encoder(x)[-1].mean(dim=(2, 3))
+        return features
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def run(repeats: int, name: str = "auto") -> dict[str, Any]:
+    """Seconds of an epoch after the first, kept and computed, for the conv autoencoder's classifier and VGG16."""
+    where = device(name)
+    torch.manual_seed(0)
+    results = {
+        "convae-classifier, 28 x 28": _compare(
+            create("convae-classifier", classes=10), (640, 1, 28, 28), repeats, where
+        ),
+        "VGG16's pooled features, 64 x 64": _compare(PooledVGG16(10), (64, 3, 64, 64), repeats, where),
+    }
+    return {
+        "benchmark": "frozen",
+        "what": f"an epoch of training a head on a frozen encoder, batch {BATCH}, Adam, float32, log included",
+        **results,
+        "environment": environment(),
+    }
+
+
+def _compare(model: Model, shape: tuple[int, ...], repeats: int, where: torch.device) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(where)
+    split = Split(images, torch.randint(0, 10, (shape[0],), generator=generator).to(where))
+    ways = {way: _trainer(model, split, Caching(mode), where) for way, mode in (("kept", "auto"), ("computed", "off"))}
+    losses = {way: call(EPOCHS)[1] for way, call in ways.items()}
+    torch.testing.assert_close(torch.tensor(losses["kept"]), torch.tensor(losses["computed"]), rtol=1e-4, atol=1e-5)
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(repeats):
+        for way, call in ways.items():
+            # What a longer run takes more is what its later epochs take.
+            seconds[way].append((call(2 + EPOCHS)[0] - call(2)[0]) / EPOCHS)
+    best = {way: sorted(times)[len(times) // 2] for way, times in seconds.items()}
+    return {
+        "images": shape[0],
+        "losses": losses,
+        "seconds_of_an_epoch": best,
+        "times_kept": round(best["computed"] / best["kept"], 1),
+    }
+
+
+def _trainer(
+    model: Model, split: Split, caching: Caching, where: torch.device
+) -> Callable[[int], tuple[float, list[float]]]:
+    def order(stage: int, epoch: int) -> Iterable[Tensor]:
+        generator = torch.Generator().manual_seed(100 * stage + epoch)
+        return list(torch.split(torch.randperm(len(split), generator=generator), BATCH))
+
+    def train(epochs: int) -> tuple[float, list[float]]:
+        network = deepcopy(model)
+        phase = Phase(Stage("head", epochs, 1e-3, train=("head.*",)), network, classification())
+        splits = Splits(split, order, {}, BATCH)
+        run = Run(where, layout="channels-last")
+        with tempfile.TemporaryDirectory() as path, locked(Path(path)) as folder, graceful() as stop:
+            trainer = Trainer(run, splits, folder, network, stop, caching=caching)
+            with contextlib.redirect_stdout(io.StringIO()):
+                started = time.perf_counter()
+                trainer.train([phase])
+                seconds = time.perf_counter() - started
+            return seconds, [line["train_loss"] for line in trainer.progress.history]
+
+    return train

@@ -1,0 +1,132 @@
+"""Features of a frozen encoder are computed once: the same losses, whatever they are kept in."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from torch_convae.training import Caching, Phase, Stage
+
+Build = Callable[..., Any]
+HEAD = (Stage("pretrain", 1, 1e-2), Stage("head", epochs=4, lr=1e-2, train=("head.*",)))
+
+
+def counted(built: Any) -> list[int]:
+    """The sizes of all batches that the encoder computes in the head's stage."""
+    sizes: list[int] = []
+    classifier = built.models["classifier"]
+
+    def note(_: object, given: tuple[Tensor, ...]) -> None:
+        if not classifier.encoder[0].weight.requires_grad:
+            sizes.append(len(given[0]))
+
+    classifier.encoder.register_forward_pre_hook(note)
+    return sizes
+
+
+def trained(tiny: Build, name: str, caching: Caching, **more: Any) -> tuple[Any, list[float], list[int]]:
+    built = tiny(name, stages=HEAD, apart=True)
+    built.trainer.caching = caching
+    built.trainer.splits = replace(built.trainer.splits, **more)
+    sizes = counted(built)
+    built.train()
+    return built, [line["train_loss"] for line in built.trainer.progress.history], sizes
+
+
+@pytest.mark.parametrize("caching", [Caching(), Caching(budget=0)], ids=["memory", "disk"])
+def test_the_losses_and_figures_are_those_without_and_the_encoder_runs_once(
+    tiny: Build, tmp_path: Path, caching: Caching
+) -> None:
+    plain, losses, every = trained(tiny, "plain", Caching("off"))
+    kept, same, once = trained(tiny, "kept", caching)
+    assert same == pytest.approx(losses, rel=1e-5)
+    first, second = (built.trainer.progress.results["head"] for built in (plain, kept))
+    assert first["test_accuracy"] == second["test_accuracy"]
+    assert first["test_loss"] == pytest.approx(second["test_loss"], rel=1e-5)
+    assert (
+        sum(once) <= 10 + 4 + 2 + 2 + 4
+    )  # every image once, one more of each split to see its shape, the test at the end
+    assert sum(every) >= 4 * (10 + 4)
+    assert second["frozen"][0]["features"] == ("memory" if caching.budget else "disk")
+    assert not (tmp_path / "kept/features").exists(), "what is not needed any more takes no space"
+
+
+def test_where_they_are_kept_changes_no_bit(tiny: Build, same: Callable[..., bool]) -> None:
+    assert same(trained(tiny, "one", Caching())[0].state, trained(tiny, "other", Caching(budget=0))[0].state)
+
+
+def darker(images: Tensor, targets: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    """An augmentation that depends on the example and the epoch alone."""
+    keep = 1 - ((indices * 7 + epoch * 3) % 5).view(-1, 1, 1, 1) / 20
+    return (images * keep).to(torch.uint8), targets
+
+
+def test_images_that_are_augmented_are_computed_anew_and_the_log_says_so(
+    tiny: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, sizes = trained(tiny, "run", Caching(), augment=darker)
+    assert sum(sizes) >= 40
+    assert "head: features are computed anew in every epoch: images are augmented at random" in capsys.readouterr().out
+
+
+def test_views_of_augmented_images_are_kept_where_so_many_are_asked_for(
+    tiny: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built, _, sizes = trained(tiny, "run", Caching("2"), augment=darker)
+    assert "2 views of each image, and kept in memory" in capsys.readouterr().out
+    assert sum(sizes) <= 2 * 10 + 4 + 2 + 4
+    assert built.trainer.progress.results["head"]["frozen"][0]["features"] == "memory"
+
+
+def test_an_encoder_that_trains_is_never_kept(tiny: Build) -> None:
+    built = tiny(stages=(Stage("finetune", epochs=3, lr=1e-2),), apart=True)
+    built.train()
+    assert built.trainer.progress.results["finetune"]["frozen"][0]["features"] == "nowhere"
+
+
+def test_a_loss_that_looks_at_the_images_is_given_them(tiny: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    built = tiny(apart=True)
+    phase = replace(built.phases[1], task=replace(built.phases[1].task, needs_images=True))
+    built.trainer.train([phase])
+    assert "the loss looks at the images" in capsys.readouterr().out
+
+
+def test_features_on_disk_that_were_being_written_are_not_believed(tiny: Build, same: Callable[..., bool]) -> None:
+    whole, _, _ = trained(tiny, "whole", Caching(budget=0))
+    broken = tiny("broken", stages=HEAD, apart=True)
+    broken.trainer.caching = Caching(budget=0)
+    sizes = counted(broken)
+
+    def stop_in_the_middle(*_: object) -> None:
+        if sum(sizes) > 6:
+            raise MemoryError
+
+    hook = broken.models["classifier"].encoder.register_forward_hook(stop_in_the_middle)
+    with pytest.raises(MemoryError):
+        broken.train()
+    hook.remove()
+    folder = broken.trainer.folder.features
+    assert list(folder.rglob("*.bin"))
+    assert not list(folder.rglob("complete.json"))
+    again, _, _ = trained(tiny, "broken", Caching(budget=0))
+    assert same(again.state, whole.state)
+
+
+def test_the_frozen_part_still_is_what_it_was(tiny: Build) -> None:
+    built = tiny(stages=HEAD, apart=True)
+    before: dict[str, Tensor] = {}
+
+    def note(phase: Phase, _: object) -> None:
+        state = {name: each.clone() for name, each in built.models["classifier"].encoder.state_dict().items()}
+        if phase.stage.name == "pretrain":
+            before.update(state)
+        else:
+            assert all(torch.equal(before[name], each) for name, each in state.items())
+
+    built.trainer.finished = note
+    built.train()
+    assert before
