@@ -190,9 +190,9 @@ class Fuzzed:
         return word if left == [made.name] else "partial output"
 
 
-def fuzzed(folder: Path, count: int, seed: int) -> Counter[str]:
-    """How so many changed copies end, the files taken in turn."""
-    files = [Fuzzed(path, folder) for path in originals(folder).values()]
+def fuzzed(folder: Path, count: int, seed: int, step: int = 1) -> Counter[str]:
+    """How so many changed copies end, every `step`-th file taken in turn."""
+    files = [Fuzzed(path, folder) for path in list(originals(folder).values())[::step]]
     counts: Counter[str] = Counter()
     for number in range(count):
         chance = random.Random(f"{seed} {number}")
@@ -216,9 +216,9 @@ def test_a_real_file_changed_at_random_is_refused_or_read_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolation, "SECONDS", 1.0)
-    counts = fuzzed(tmp_path, 400, seed=1)
+    counts = fuzzed(tmp_path, 150, seed=1, step=4)
     assert counts.keys() <= FINE, counts
-    assert counts["refused"] > 150
+    assert counts["refused"] > 75
 
 
 @pytest.mark.slow
