@@ -71,10 +71,11 @@ def wrapped(layer: KerasLayer) -> KerasLayer | None:
 
 
 def walk(found: tuple[KerasLayer, ...], prefix: str = "") -> Iterator[tuple[str, KerasLayer]]:
-    """Every layer with its path, "outer/inner" for those of nested models."""
+    """Every layer with its path, "outer/inner" for those of nested models and for what TimeDistributed applies."""
     for layer in found:
         yield prefix + layer.name, layer
-        yield from walk(layer.children, f"{prefix}{layer.name}/")
+        inner = wrapped(layer) if layer.kind == "TimeDistributed" else None
+        yield from walk(layer.children if inner is None else (inner,), f"{prefix}{layer.name}/")
 
 
 def kinds(model: Mapping[str, Any] | None) -> dict[str, str]:

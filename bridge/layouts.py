@@ -98,11 +98,11 @@ KINDS: Mapping[str, tuple[Layout, ...]] = {
     "Conv2D": _convolution(2),
     "Conv1D": _convolution(1),
     "Conv3D": _convolution(3),
+    "DepthwiseConv1D": (Layout("kernel", "weight", (_depthwise(1),)), _BIAS),
+    "DepthwiseConv2D": (Layout("kernel", "weight", (_depthwise(2),)), _BIAS),
     "Conv2DTranspose": _convolution(2),
     "Conv1DTranspose": _convolution(1),
     "Conv3DTranspose": _convolution(3),
-    "DepthwiseConv1D": (Layout("kernel", "weight", (_depthwise(1),)), _BIAS),
-    "DepthwiseConv2D": (Layout("kernel", "weight", (_depthwise(2),)), _BIAS),
     "SeparableConv1D": _separable(1),
     "SeparableConv2D": _separable(2),
     "Dense": (
@@ -123,6 +123,8 @@ KINDS: Mapping[str, tuple[Layout, ...]] = {
             (
                 Transform((2, 0, 1)),
                 VECTOR,
+                Transform((1, 0)),
+                Transform((3, 0, 1, 2)),
                 Transform((0, 1), joined=((0, 1),)),
                 Transform((0, 1, 2), joined=((0, 1, 2),)),
                 Transform((0, 1, 2, 3), joined=((0, 1, 2, 3),)),
@@ -168,7 +170,7 @@ def kind_of_weights(shapes: Mapping[str, Shape], named: str | None, among: tuple
     """The layer kind whose table fits these weights; `named` is the class, where the file says it.
 
     With `among` only those are asked. Where several fit (a depthwise convolution has a kernel of the
-    same rank) it is the first of the table.
+    same rank) it is the first of the table of which the bias is as long as there are outputs, else the first.
     """
     if named is not None and named in KINDS:
         return named if not among or named in among else None
@@ -177,7 +179,8 @@ def kind_of_weights(shapes: Mapping[str, Shape], named: str | None, among: tuple
         fitting = tuple(kind for kind, gates in RECURRENT.items() if gates == ratio)
     else:
         fitting = tuple(kind for kind in KINDS if kind not in RECURRENT)
-    return next((kind for kind in among or KINDS if kind in fitting and _fits(kind, shapes)), None)
+    found = [kind for kind in among or KINDS if kind in fitting and _fits(kind, shapes)]
+    return next((kind for kind in found if _agrees(kind, shapes)), next(iter(found), None))
 
 
 def _fits(kind: str, shapes: Mapping[str, Shape]) -> bool:
@@ -185,6 +188,13 @@ def _fits(kind: str, shapes: Mapping[str, Shape]) -> bool:
     needed = {layout.role for layout in layouts if layout.absent is None}
     known = all(any(each.role == role and each.transform(shape) for each in layouts) for role, shape in shapes.items())
     return bool(shapes) and known and needed <= shapes.keys()
+
+
+def _agrees(kind: str, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a convolution of that kind has as many outputs as there are biases."""
+    kernel, transposed = next(each for each in KINDS[kind] if each.transforms), kind.endswith("Transpose")
+    transform = kernel.transform(shapes[kernel.role]) if len(shapes.get("bias", ())) == 1 else None
+    return transform is None or transform.shape(shapes[kernel.role])[int(transposed)] == shapes["bias"][0]
 
 
 def kind_of_torch_weight(shape: Shape) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 from .errors import BridgeError
 from .layouts import KINDS, kind_of_torch_weight, kind_of_weights
 from .naming import names as naming
+from .naming.auto_names import DEEPEST
 from .naming.forms import places_of
 from .naming.order import by_order
-from .options import Options
+from .options import Options, slashed
 from .slots import Place, Places
 from .source import Shape, Source
 
@@ -19,12 +21,12 @@ LayerShapes = Mapping[str, Mapping[str, Shape]]  # layer -> role -> shape
 
 def paths_by_name(layers: LayerShapes, layout: str, where: Places) -> dict[str, str]:
     """The path of the place of each source layer that has a counterpart."""
-    parents = dict.fromkeys(parent for layer in layers if (parent := _parent(layer)))
+    outer_ones = dict.fromkeys(outer for layer in layers for outer in _above(layer))
     paths = {place.path for place in where.places.values()} | {slot.layer for slot in where.slots}
-    own = paths | {_parent(path) for path in paths}
-    found = _found([*layers, *(parent for parent in parents if parent not in layers)], layers, layout, own, where)
+    own = paths | {outer for path in paths for outer in _above(path)}
+    found = _found([*layers, *(outer for outer in outer_ones if outer not in layers)], layers, layout, own, where)
     placed = {layer: path for layer in layers if (path := found.get(layer)) in paths and path is not None}
-    alone = [parent for parent in parents if sum(_parent(layer) == parent for layer in layers) == 1]
+    inside = Counter(map(_parent, layers))
     for layer in layers:
         outer = found.get(_parent(layer))
         if layer in placed or outer is None:
@@ -32,9 +34,48 @@ def paths_by_name(layers: LayerShapes, layout: str, where: Places) -> dict[str, 
         side = _side(layer)
         if side and f"{outer}/{side}" in paths:
             placed[layer] = f"{outer}/{side}"
-        elif _parent(layer) in alone and outer in paths:  # TimeDistributed and its like: a module folds time away
+        elif inside[_parent(layer)] == 1 and outer in paths:  # TimeDistributed and its like: a module folds time away
             placed[layer] = outer
-    return placed
+    return placed | _deeper(
+        [layer for layer in layers if layer not in placed], found, paths - {*placed.values()}, where
+    )
+
+
+def _deeper(rest: Sequence[str], found: Mapping[str, str], free: set[str], where: Places) -> dict[str, str]:
+    """The layers of models in models, where the one side leaves out names of those around or in between.
+
+    Keras's .h5 files name a layer by the outermost model and its own name, or by the model alone where that
+    has one layer; a module that folds time away has no part for the model that is applied to each step.
+    """
+    inside: dict[str, list[str]] = {}
+    ends: dict[tuple[str, str], list[str]] = {}
+    for path in sorted(free):
+        own = _own_name(where.keras_names.get(path, path))
+        for outer in _above(path):
+            inside.setdefault(outer, []).append(path)
+            ends.setdefault((outer, own), []).append(path)
+    wanted: dict[str, list[str]] = {}
+    for layer in rest:
+        nearest = next((found[each] for each in _above(layer) if each in found), "")
+        paths = inside.get(found[layer], []) if layer in found else ends.get((nearest, _own_name(layer)), [])
+        if len(paths) == 1:
+            wanted.setdefault(paths[0], []).append(layer)
+    return {layers[0]: path for path, layers in wanted.items() if len(layers) == 1}
+
+
+def _own_name(path: str) -> str:
+    """A layer's name without the models it is in; of one half of a Bidirectional, that of both with the side."""
+    side = _side(f"{path}_")
+    return f"{_parent(path).rpartition('/')[2]}/{side}" if side else path.rpartition("/")[2]
+
+
+def _above(path: str) -> Iterator[str]:
+    """The paths of what a layer is in, the nearest first."""
+    for _ in range(DEEPEST):
+        path = _parent(path)
+        if not path:
+            return
+        yield path
 
 
 # What a PyTorch weight's rank tells of its layer, where no running statistics stand beside it.
@@ -133,11 +174,12 @@ def _found(every: Sequence[str], layers: LayerShapes, layout: str, own: set[str]
             layer: kind_of_torch_weight(shapes["weight"]) for layer, shapes in layers.items() if "weight" in shapes
         }
         keras |= naming.detect(kinds).to_keras(kinds)
-    by_path = {layer: layer for layer in every if layer in own}
+    by_path = {layer: path for layer in every if (path := layer if layer in own else slashed(layer)) in own}
     if where.declared:
-        by_path = {layer: layer for layer in by_path if not naming.auto_prefix(layer)}
+        by_path = {layer: path for layer, path in by_path.items() if not naming.auto_prefix(layer)}
         declared = {path: name for name, path in by_name.items()}
-        found = places_of(list(keras.values()), declared)
+        near = {*layers, *map(_parent, layers)}
+        found = places_of([name for layer, name in keras.items() if layer in near], declared)
         return by_path | {layer: found[name] for layer, name in keras.items() if name in found}
     if layout == "torch":
         return {layer: by_name[name] for layer, name in keras.items() if name in by_name} | by_path

@@ -45,9 +45,10 @@ def fold_batch_norm(source: Source, epsilon: float | None = None, pairs: Mapping
     found = followed(source, pairs or {})
     if not found.follows:
         reasons = shortened([f"{norm}: {reason}" for norm, reason in found.left.items()], 2)
+        pair = f", or say it: bridge.adapt.fold_batch_norm(source, pairs={{{next(iter(found.left), None)!r}: ...}})"
         raise BridgeError(
             f"{source.name}: no batch normalisation can be folded ({reasons or 'there is none'}). "
-            f"Load the weights as they are."
+            f"Load the weights as they are{pair if reasons else ''}."
         )
     default = _default_epsilon(source) if epsilon is None else epsilon
     said = {} if epsilon is not None else found.epsilons

@@ -117,6 +117,8 @@ def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> dict[str, S
         tensors = _tensors(file, weights, layer)
         within = f"{layer}/"
         children = [each.removeprefix(within) for each in kinds if each.startswith(within)] if layer in kinds else None
+        if kinds.get(layer) == "TimeDistributed" and len(children or ()) == 1:  # of a layer, as it were, and no model
+            children = []
         comparisons += len(kinds) + len(tensors) * len(children or ())
         if comparisons > MOST_COMPARISONS:
             raise BridgeError(f"{file.path} describes more layers and weights than any model has. Get the file again.")

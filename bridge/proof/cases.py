@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..layouts import RECURRENT
 from ..notes import HARD_GATES_UNTIL, MODERN_EPSILON, NORMALISATIONS, default_epsilon, version_of
 from ..options import Options, renamed
 from ..pairing import kind_of_layer
 from ..plan import Copy, Plan
-from ..recurrent import computed_by_layer, computed_by_module, config_of
+from ..recurrent import OURS, computed_by_layer, computed_by_module, config_of
 from ..slots import Place, places, tensor_of
 from ..source import Array, Shape, Source, split
 from .trial import Case
@@ -115,14 +116,25 @@ def _config(layer: Layer, source: Source, part: nn.Module, epsilon: float | None
         config["epsilon"] = default if epsilon is None else epsilon
     if layer.kind == "GroupNormalization" and config.get("groups") is None:
         config["groups"] = getattr(part, "num_groups", -1)
-    if layer.kind in ("SimpleRNN", "LSTM", "GRU"):
+    if layer.kind in RECURRENT:
         said = computed_by_layer(source, layer.name, layer.kind)
-        version = version_of(source.keras_version)
-        gates = "hard_sigmoid" if version and version < HARD_GATES_UNTIL else "sigmoid"
-        after = computed_by_module(part)["reset_after"]
-        usual = {"activation": "tanh", "recurrent_activation": gates, "reset_after": after}
-        config |= {name: usual[name] if value is None else value for name, value in said.items()}
+        config |= {name: value for name, value in (_usual(source, part) | _known(said)).items() if name in said}
     return config
+
+
+def _usual(source: Source, part: nn.Module) -> dict[str, Any]:
+    """What a recurrent layer computes where the file does not say: as the module was built for it.
+
+    torch's own modules have sigmoid gates for want of others, and Keras had others once.
+    """
+    own, version = computed_by_module(part), version_of(source.keras_version)
+    if not isinstance(part, OURS) and version and version < HARD_GATES_UNTIL:
+        own["recurrent_activation"] = "hard_sigmoid"
+    return own
+
+
+def _known(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _is_backward(layer: str) -> bool:

@@ -342,6 +342,18 @@ def test_a_converted_file_loads_to_the_same_bits_as_its_original(
         assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in direct.state_dict().items())
 
 
+def test_a_depthwise_kernel_is_told_by_its_bias_where_the_file_says_no_class(
+    written: Any, numbers: Any, bridge_cli: Any, tmp_path: Path
+) -> None:
+    depthwise = {"a/kernel:0": numbers(3, 2, 4, 5), "a/bias:0": numbers(20)}
+    alone = {"b/kernel:0": numbers(3, 2, 4, 1), "b/bias:0": numbers(4)}
+    plain = {"c/kernel:0": numbers(3, 2, 4, 5), "c/bias:0": numbers(5)}
+    there = tmp_path / "there.safetensors"
+    assert bridge_cli("convert", written({"a": depthwise, "b": alone, "c": plain}), there).code == 0
+    shapes = {name: list(tensor.shape) for name, tensor in load_file(there).items() if name.endswith("weight")}
+    assert shapes == {"a.weight": [20, 1, 3, 2], "b.weight": [4, 1, 3, 2], "c.weight": [5, 4, 3, 2]}
+
+
 def test_the_header_of_a_converted_file_says_where_it_came_from(file: Path, bridge_cli: Any, tmp_path: Path) -> None:
     there = tmp_path / "out.safetensors"
     bridge_cli("convert", file, there)

@@ -309,6 +309,23 @@ def test_recurrent_layers_are_proved_and_swapped_gates_found(keras: Any, network
     assert report.first.reason == "cell.weight_hh_l0 holds the file's numbers in another order"
 
 
+def test_activations_that_the_file_does_not_say_are_the_modules_own(keras: Any, network: Any) -> None:
+    layers = keras.layers
+    module, path = network(
+        (6, 3),
+        ("gru", layers.GRU(4, activation="relu", return_sequences=True), rnn.GRU(3, 4, reset_after=True)),
+        ("rnn", layers.SimpleRNN(3, activation="relu"), nn.RNN(4, 3, batch_first=True, nonlinearity="relu")),
+        weights_only=True,
+    )
+    assert verify(module, path).ok
+    with torch.no_grad():  # the gates r and z in the other's places
+        weight = module.get_parameter("gru.weight_hh_l0")
+        weight.copy_(torch.cat([weight[4:8], weight[:4], weight[8:]]))
+    report = verify(module, path)
+    assert report.first is not None
+    assert report.first.name == "gru"
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_both_directions_are_proved_and_their_swap_found(keras: Any, network: Any, kind: str) -> None:
     layer = keras.layers.Bidirectional(getattr(keras.layers, kind)(4, return_sequences=True))
