@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from .colours import class_colours
 
 Array = NDArray[Any]
 VOID_COLOUR = (0.0, 0.0, 0.0, 1.0)
@@ -66,7 +67,7 @@ def rows(titled: Mapping[str, Array]) -> Figure:
 
 def masks(images: Array, truth: Array, predicted: Array, classes: Sequence[str]) -> Figure:
     """Images (N, H, W, 3), their masks and the predicted ones (N, H, W), in the colours of a legend. Void is black."""
-    colours = ListedColormap([*(colormaps["tab20"](index % 20) for index in range(len(classes))), VOID_COLOUR])
+    colours = ListedColormap([*map(tuple, class_colours(len(classes)) / 255), VOID_COLOUR])
     figure = Figure(figsize=(2.2 * len(images) + 1.6, 5.2), layout="constrained")
     axes = figure.subplots(3, len(images), squeeze=False)
     for line, title, pictures in zip(axes, ("image", "truth", "predicted"), (images, truth, predicted), strict=True):

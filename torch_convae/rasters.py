@@ -60,7 +60,6 @@ def raster(path: Path, channels: int, largest: int = LARGEST) -> Iterator[Raster
             return
         _refuse_large(path, header.width * header.height, largest)
         pixels = upright(image, grey=channels == 1)
-        pixels.load()
         yield Raster(pixels.height, pixels.width, lambda *place: _crop(pixels, *place))
 
 
