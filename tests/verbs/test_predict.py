@@ -17,7 +17,6 @@ from PIL import Image
 
 import torch_convae
 from torch_convae.colours import class_colours
-from torch_convae.models import MODELS
 from torch_convae.predict import Windows, grow, slide
 from torch_convae.rasters import raster
 from torch_convae.weights import save_model
@@ -280,7 +279,6 @@ def test_a_raster_of_10000_by_10000_takes_less_than_2_gigabytes(run: Any, tmp_pa
         Image.MAX_IMAGE_PIXELS = before
 
 
-@pytest.mark.skipif("conv_vae" not in MODELS, reason="the networks for sequences are not here")
 def test_a_sequence_is_a_folder_of_frames_or_an_array_and_each_has_its_values(
     run: Any, command: Any, pictures: Any, tmp_path: Path
 ) -> None:
@@ -301,7 +299,6 @@ def test_a_sequence_is_a_folder_of_frames_or_an_array_and_each_has_its_values(
         np.testing.assert_allclose(given, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif("conv_vae" not in MODELS, reason="the networks for sequences are not here")
 def test_images_of_another_size_are_resized_where_the_network_takes_one_alone(
     run: Any, command: Any, pictures: Any
 ) -> None:
