@@ -20,7 +20,8 @@ def listing(recipes: Mapping[str, Recipe]) -> str:
 
 
 def _defaults(recipe: Recipe) -> str:
-    asked = {"data": recipe.data or "FOLDER", "batch-size": recipe.batch_size, "loss": recipe.loss}
+    asked = {"data": recipe.data or "FOLDER", "batch-size": recipe.batch_size}
+    asked |= {} if recipe.task == "sequences" else {"loss": recipe.loss}
     asked |= {"class-weights": recipe.class_weights, "augment": recipe.augment, "size": recipe.size}
     return "  ".join(f"--{flag} {value}" for flag, value in asked.items() if value not in (None, "none"))
 
