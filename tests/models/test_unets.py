@@ -278,7 +278,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "six blocks": ("azavea_unet", {"classes": 2, "blocks": 6}, "2 to 5 encoder blocks, not 6"),
     "an unknown way up": ("jocicmarko_unet", {"up": "bilinear"}, "up='transpose' or 'upsample', not 'bilinear'"),
     "one level": ("zhixuhao_unet", {"widths": [8]}, "two levels or more, not (8,)"),
-    "no channels": ("shallow_unet", {"classes": 2, "widths": (4, 0, 4)}, "whole numbers of at least 1 for widths, not (4, 0, 4)"),
+    "no channels": ("shallow_unet", {"classes": 2, "widths": (4, 0, 4)}, "at least 1 for widths, not (4, 0, 4)"),
     "five blocks of four": ("vgg_unet", {"classes": 2, "widths": NARROW}, f"channels of 4 blocks, not {NARROW}"),
 }
 
