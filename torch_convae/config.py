@@ -59,6 +59,16 @@ class Config:
     guard: str = _flag("rollback", "when the loss jumps: go back and on more slowly, once; or only this", choices=MODES)
     cache: str = _flag("auto", "features of a frozen encoder: auto, off, or N augmented views to keep of each image")
     cache_budget: str = _flag("2GiB", "features beyond this lie on disk instead of in memory")
+    ema: float = _flag(0.0, "measure and keep averaged weights, of this decay a step, as 0.999", type=float)
+    best: str | None = _flag(None, "end each stage with the weights of its best epoch by a figure, as val_accuracy")
+    patience: int | None = _flag(None, "end a stage after so many epochs without a better figure of --best", type=int)
+    tensorboard: bool = _flag(False, "write the figures for TensorBoard, too", action="store_true")
+    recompute: bool = _flag(
+        False, "keep no activations within a block, and compute them again: less memory, more time", action="store_true"
+    )
+    sync_batch_norm: bool = _flag(
+        False, "under torchrun: batch statistics over all processes together", action="store_true"
+    )
     compile: bool = _flag(False, "compile the model with torch.compile, in place", action="store_true")
 
 
@@ -77,6 +87,8 @@ METAVARS = {
     "dropout": "SHARE",
     "augment": "NAME,..",
     "device": "DEVICE",
+    "best": "FIGURE",
+    "ema": "DECAY",
     "release": "GROUPS",
     "warmup": "STEPS,..",
     "clip": "NORM,..",
@@ -86,7 +98,7 @@ METAVARS = {
 
 # A run that goes on may find its data elsewhere, read it in another way, or compute on another device; all else is
 # what it is.
-FREE = frozenset({"out", "fresh", "device", "data_root", "workers", "dry_run"})
+FREE = frozenset({"out", "fresh", "device", "data_root", "workers", "dry_run", "tensorboard"})
 
 
 class Parser(argparse.ArgumentParser):
@@ -124,6 +136,12 @@ def check(config: Config) -> None:
         raise ConvaeError(f"--dropout {config.dropout:g} is not a share. Give at least 0 and less than 1.")
     parse_cache(config.cache)
     parse_bytes("cache-budget", config.cache_budget)
+    if not 0 <= config.ema < 1:
+        raise ConvaeError(f"--ema {config.ema:g} is not a decay. Give one between 0 and 1, as 0.999.")
+    if config.patience is not None and config.patience < 1:
+        raise ConvaeError(f"--patience {config.patience} is not a number of epochs. Give at least 1.")
+    if config.compile and config.recompute:
+        raise ConvaeError("--compile decides by itself what to compute again. Leave out --recompute.")
     if not -(2**63) <= config.seed < 2**64:
         raise ConvaeError(f"--seed {config.seed} does not fit into 64 bits. Give a smaller one.")
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import pictures
+from . import pictures, tensorboard
 from .config import FREE, Config, Parser, add_flags, check, parse_bytes, parse_size
 from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
@@ -36,6 +36,7 @@ from .training import (
     Splits,
     Stop,
     Trainer,
+    Wanted,
     complain,
     compute_deterministically,
     device,
@@ -94,6 +95,8 @@ def parser() -> argparse.ArgumentParser:
 def train(config: Config, stop: Stop) -> dict[str, Any]:
     """Train as configured, or go on; what summary.json says."""
     check(config)
+    if config.tensorboard:
+        tensorboard.require()
     if config.deterministic:
         compute_deterministically()
     if config.recipe not in RECIPES:
@@ -103,7 +106,16 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
     recipe = RECIPES[config.recipe]
     where = device(config.device)
     with ranks(where.type == "cuda") as processes, ExitStack() as stack:
-        run = Run(where, config.precision, config.layout or recipe.layout, config.compile, config.accumulate, processes)
+        run = Run(
+            where,
+            config.precision,
+            config.layout or recipe.layout,
+            config.compile,
+            config.accumulate,
+            config.recompute,
+            config.sync_batch_norm,
+            processes,
+        )
         if config.dry_run:
             data, built = processes.together(_built, config, recipe)
             rehearse(config, run, data, built, _splits(config, run, data, built))
@@ -168,6 +180,9 @@ def _train(
 
     regrouped = _before(built, run)
     trainer = Trainer(run, splits, folder, built.models, stop, draw, config.guard, caching, weights)
+    trainer.wanted, trainer.ema = _wanted(config, splits), config.ema
+    if config.tensorboard:
+        trainer.logged = tensorboard.writer(folder.path)
     results = trainer.train(built.phases)
     last = next(reversed(results.values()))
     summary = {
@@ -193,6 +208,13 @@ def _before(built: Built, run: Run) -> dict[str, Any]:
     if built.regrouping is None or built.old is None:
         return {}
     return before(built.regrouping, built.old, built.phases[-1], run)
+
+
+def _wanted(config: Config, splits: Splits) -> Wanted | None:
+    if config.best is None and config.patience is None:
+        return None
+    metric = config.best or f"{splits.watched or 'train'}_loss"
+    return Wanted(metric, config.best is not None, config.patience)
 
 
 def _finish(folder: Folder, built: Built, header: dict[str, str], summary: dict[str, Any]) -> None:

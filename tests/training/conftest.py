@@ -67,6 +67,7 @@ for line in sys.stdin:
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         os.chdir(order["folder"])
+        os.environ.update(order["environment"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.alarm(100)
         if order["largest_file"]:
@@ -90,6 +91,7 @@ class Commands:
 
     def __init__(self, server: "subprocess.Popen[str]", folder: Path) -> None:
         self.server, self.folder, self.count = server, folder, 0
+        self.environment: dict[str, str] = {}  # more of it, for what is started next
         self.largest_file = 0  # in bytes, for what happens on a full disk; 0 for no limit
 
     def _ask(self, order: dict[str, Any]) -> int:
@@ -106,7 +108,7 @@ class Commands:
         """A process that runs; its id comes first."""
         self.count += 1
         order: dict[str, Any] = {"arguments": [str(argument) for argument in arguments], "folder": str(self.folder)}
-        order["largest_file"] = self.largest_file
+        order |= {"largest_file": self.largest_file, "environment": self.environment}
         order |= {name: str(self._stream(self.count, name)) for name in ("out", "err")}
         return self._ask(order), self.count
 

@@ -165,8 +165,9 @@ def count_forwards(built: Any, ask_at: int | None = None, measuring: bool = True
 
 
 def figures(folder: Path, results: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """The metrics and results, but for the time they took."""
-    without = {stage: {key: value for key, value in of.items() if key != "seconds"} for stage, of in results.items()}
+    """The metrics and results, but for the time and the memory they took."""
+    spent = ("seconds", "peak_memory")
+    without = {stage: {key: of[key] for key in of if key not in spent} for stage, of in results.items()}
     return (folder / "metrics.jsonl").read_text(), without
 
 

@@ -1,5 +1,6 @@
 """Stages as data and one loop: frozen is frozen, and a run goes on where it stopped."""
 
+from .best import Wanted
 from .caching import Caching
 from .class_weights import class_weights
 from .evaluation import evaluate
@@ -46,6 +47,7 @@ __all__ = [
     "Stop",
     "Task",
     "Trainer",
+    "Wanted",
     "class_iou",
     "class_loss",
     "class_weights",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .average import Average
 from .caching import Work
 from .examples import Batch
 from .gradients import clip, gradient_norms
@@ -29,6 +30,8 @@ class Active:
     objective: nn.Module
     optimizer: torch.optim.Optimizer
     run: Run
+    scaler: torch.amp.GradScaler
+    average: Average
     watched: bool = True  # by the guard, which wants the norms of the gradients
 
     @property
@@ -44,10 +47,14 @@ class Active:
         """One step of an epoch of so many: its loss, then the norm of each group's gradient, on the device."""
         set_rates(self.optimizer, self.stage, self.segment, progress, steps)
         epoch = progress.epochs_before + progress.epoch
-        loss = gradients(self.run, self.work.phase, self.objective, [self._augmented(part, epoch) for part in parts])
+        ready = [self._augmented(part, epoch) for part in parts]
+        loss = gradients(self.run, self.work.phase, self.objective, ready, self.scaler)
+        self.scaler.unscale_(self.optimizer)
         norms = self._norms()
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
         return torch.stack([loss, *norms])
 
     def _augmented(self, batch: Batch, epoch: int) -> Ready:
@@ -60,6 +67,9 @@ class Active:
         if not self.watched and largest is None:
             return []
         norms = gradient_norms(groups, self.run.device)
+        if self.scaler.is_enabled():
+            # A step whose gradients overflow float16 is left out and the scale halved; that is no spike.
+            norms = [torch.where(norm.isfinite(), norm, 0.0) for norm in norms]
         if largest is not None:
             clip(groups, norms, largest)
         return norms

@@ -44,9 +44,8 @@ def _forward(layer: _BatchNorm, x: Tensor) -> Tensor:
         return type(layer).forward(layer, x)
     axes = [axis for axis in range(x.ndim) if axis != 1]
     values = x.float()  # the sums of many half-precision numbers are no half-precision numbers
-    local = torch.cat([values.sum(axes), values.new_full((1,), x.numel() / x.shape[1])])
-    *_, count = total = _Sum.apply(local)
-    mean = total[:-1] / count
+    total = _Sum.apply(torch.cat([values.sum(axes), values.new_full((1,), x.numel() / x.shape[1])]))
+    mean, count = total[:-1] / total[-1], total[-1].detach()
     centred = values - _along(mean, x)
     variance = _Sum.apply(centred.square().sum(axes)) / count
     _remember(layer, mean.detach(), variance.detach() * count / (count - 1))

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConvaeError
+from .best import Best
 from .examples import Splits
 from .freezing import parameter_count
 from .guard import Watch
@@ -28,6 +29,9 @@ class Position:
     progress: Progress = field(default_factory=Progress)
     watch: Watch = field(default_factory=Watch)
     moments: Moments = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    average: dict[str, Any] = field(default_factory=dict)
+    best: Best = field(default_factory=Best)
 
 
 def capture(position: Position, models: nn.Module, run: Run, identity: Mapping[str, Any]) -> Checkpoint:
@@ -39,6 +43,9 @@ def capture(position: Position, models: nn.Module, run: Run, identity: Mapping[s
         "watch": position.watch.to_dict(),
         "weights": weights_of(models),
         "moments": position.moments,
+        "scaler": position.scaler,
+        "average": position.average,
+        "best": position.best.to_dict(),
         "generators": run.random_state(),
     }
 
@@ -49,7 +56,9 @@ def go_back(checkpoint: Checkpoint, models: nn.Module, run: Run) -> Position:
         raise ConvaeError("The checkpoint was written by another version. Go on with that, or start over with --fresh.")
     set_weights(models, checkpoint["weights"])
     run.set_random_state(checkpoint["generators"])
-    return Position(Progress(**checkpoint["progress"]), Watch(**checkpoint["watch"]), checkpoint["moments"])
+    known = {name: checkpoint[name] for name in ("moments", "scaler", "average")}
+    progress, watch = Progress(**checkpoint["progress"]), Watch(**checkpoint["watch"])
+    return Position(progress, watch, **known, best=Best(**checkpoint["best"]))
 
 
 def identity_of(splits: Splits, models: nn.Module, weights: str | None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..errors import ConvaeError
+
 Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (N, C, H, W), targets, and their indices in the split
 Order = Callable[[int, int], Iterable[Tensor]]  # (stage, epoch) -> batches of indices
 Augment = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -60,3 +62,12 @@ class Splits:
 def in_order(examples: Examples, batch_size: int) -> list[Tensor]:
     """All indices, as they come."""
     return list(torch.split(torch.arange(len(examples)), batch_size))
+
+
+def refuse_too_few(splits: Splits, processes: int) -> None:
+    """Each process needs a share of every batch, and of every split."""
+    for name, split in {"train": splits.train, **splits.measured}.items():
+        if len(split) < processes:
+            raise ConvaeError(f"The split {name} holds {len(split)} images for {processes} processes. Start fewer.")
+    if splits.batch_size < processes:
+        raise ConvaeError(f"A --batch-size of {splits.batch_size} is too small for {processes} processes.")

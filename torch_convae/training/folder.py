@@ -17,7 +17,7 @@ from .checkpoint import Checkpoint
 
 CONFIG, LOCK = "config.json", ".lock"
 LAST, PREVIOUS, GOOD = (f"checkpoint{kind}.safetensors" for kind in ("", ".previous", ".good"))
-FEATURES = "features"  # a folder
+FEATURES, TENSORBOARD = "features", "tensorboard"  # folders
 MADE = (
     "summary.json",
     "metrics.jsonl",
@@ -76,6 +76,7 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
         if fresh and begun:
             shutil.rmtree(self.features, ignore_errors=True)
+            shutil.rmtree(self.path / TENSORBOARD, ignore_errors=True)
         if begun and not fresh:
             _refuse_other(self.path, read_json(self.path / CONFIG), config)
         else:

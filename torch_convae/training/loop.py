@@ -16,14 +16,17 @@ from torch import Tensor, nn
 
 from ..errors import ConvaeError
 from .active import Active
+from .average import Average
+from .best import Best, Wanted, judged, refuse_unknown
 from .caching import DISK, NOWHERE, Caching, Work, decide, maker_for, on_features
 from .checkpoint import Position
 from .evaluation import Measured, evaluate
-from .examples import Splits
+from .examples import Splits, refuse_too_few
 from .folder import Folder
 from .freezing import frozen_hash
 from .guard import Diverged, Jump, Spike, Watch
 from .interrupt import Interrupted, Stop
+from .memory import Peak
 from .optimisation import optimizer_for
 from .phase import Phase, Progress
 from .randomness import undisturbed
@@ -31,7 +34,7 @@ from .reporting import bar, proof_of, results_of, say, tell, why_over, write
 from .run import Run
 from .saving import Saver
 from .segments import Segment, begin, segments_of
-from .state import moments_of, set_moments
+from .state import moments_of, set_moments, set_weights, weights_of
 from .tasks import Objective
 
 SECONDS_BETWEEN_LOOKS = 2.0  # reading the loss waits for the device, so the progress bar does it rarely
@@ -53,6 +56,10 @@ class Trainer:
     guard: str = "rollback"
     caching: Caching = field(default_factory=Caching)
     weights: str | None = None  # a hash of the file that the run began from
+    wanted: Wanted | None = None
+    ema: float = 0.0  # the decay of averaged weights; 0 for none
+    # Called when an epoch ends, with the lines of the log.
+    logged: Callable[[list[dict[str, Any]]], object] = lambda history: None  # noqa: ARG005
     position: Position = field(default_factory=Position)
     active: Active | None = None
     measured: dict[str, Measured] = field(default_factory=dict)  # since the last step, by split
@@ -64,11 +71,14 @@ class Trainer:
 
     def train(self, phases: Sequence[Phase]) -> dict[str, dict[str, Any]]:
         """Every phase that is not done yet; the figures of each by name."""
-        self._refuse_too_few()
+        refuse_too_few(self.splits, self.run.ranks.count)
+        self.peak = Peak(self.run.device)
         self.saver = Saver(self.folder, self.models, self.splits, self.run, self.weights)
         for phase in phases:
             segments_of(phase.stage, phase.model)  # a pattern that is wrong is refused now, not hours later
             self.run.prepare(phase.model)
+        if self.wanted:
+            refuse_unknown(self.wanted.metric, phases, self.splits.watched)
         self.run.ranks.own_randomness()
         saved = self.saver.restore()
         self.position = saved or self.position
@@ -83,14 +93,6 @@ class Trainer:
                 raise
         return self.progress.results
 
-    def _refuse_too_few(self) -> None:
-        count = self.run.ranks.count
-        for name, split in {"train": self.splits.train, **self.splits.measured}.items():
-            if len(split) < count:
-                raise ConvaeError(f"The split {name} holds {len(split)} images for {count} processes. Start fewer.")
-        if self.splits.batch_size < count:
-            raise ConvaeError(f"A --batch-size of {self.splits.batch_size} is too small for {count} processes.")
-
     def _guarded(self, phases: Sequence[Phase], work: Callable[[Sequence[Phase]], object]) -> None:
         try:
             work(phases)
@@ -99,10 +101,13 @@ class Trainer:
 
     def _run_phase(self, phases: Sequence[Phase]) -> None:
         phase = phases[self.progress.phase]
+        self.peak.start()
         for segment in segments_of(phase.stage, phase.model):
-            if self.progress.epoch < segment.end:
+            if self.progress.epoch < segment.end and not self.position.best.over:
                 self._run_segment(phase, segment)
+        self._to_best()
         self._finish(phase)
+        self.position.best = Best()
         self.progress.next_phase()
         if self.progress.phase < len(phases) and phases[self.progress.phase].model is not phase.model:
             self.position.watch = Watch()  # another network: what was usual says nothing
@@ -119,14 +124,21 @@ class Trainer:
             self.position.watch.other_groups()
         self._refuse_moved(phase)
         work = self._work(phase, segment)
+        scaler, average = self.run.scaler(), Average(self.ema, _named(segment))
         optimizer = optimizer_for(phase.stage, [{"params": [*group.parameters.values()]} for group in segment.groups])
         if begun or phase.stage.keep_optimizer:
             set_moments(optimizer, self.models, self.position.moments)
+        if begun and self.position.average:
+            scaler.load_state_dict(self.position.scaler)
+            average.restore(self.position.average)
         self.position.moments = {}
         objective = self.run.wrap(Objective(work.phase.model, phase.task))  # after the freeze
-        self.active = Active(phase, work, segment, objective, optimizer, self.run, self.guard != "off")
-        while self.progress.epoch < segment.end:
+        watched = self.guard != "off"
+        self.active = Active(phase, work, segment, objective, optimizer, self.run, scaler, average, watched)
+        while self.progress.epoch < segment.end and not self.position.best.over:
             self._run_epoch(self.active)
+        average.settle()
+        self.position.scaler, self.position.average = {}, {}
         self.position.moments = moments_of(optimizer, self.models)
         self.active = None
 
@@ -167,11 +179,15 @@ class Trainer:
         self._refuse_infinite(progress.total)
         line = {"stage": active.stage.name, "epoch": progress.epoch + 1, "train_loss": progress.total / len(order)}
         if self.splits.watched:
-            line |= self._measure(active.work, self.splits.watched)
+            with active.average.in_place():
+                line |= self._measure(active.work, self.splits.watched)
+        if self.wanted:
+            self.position.best = judged(self.wanted, self.position.best, line, progress.epoch, self._averaged)
         say(line, active.stage, sum(map(len, order[first:])) / max(time.perf_counter() - started, 1e-9))
         progress.history.append(line | self._prove(active))
+        self.run.ranks.once(self.logged, progress.history)
         progress.next_epoch()
-        last = progress.epoch == active.segment.end
+        last = progress.epoch == active.segment.end or self.position.best.over
         if progress.since_good >= STEPS_BETWEEN_GOOD or (last and progress.epoch < active.stage.epochs):
             self._save(good=True)
         elif self._due():
@@ -184,7 +200,7 @@ class Trainer:
         """The steps of an epoch that are not done yet; or those until a stop is asked for."""
         progress = self.progress
         total = torch.tensor(progress.total, dtype=torch.float64, device=self.run.device)
-        with bar(active.stage, progress, order) as shown:
+        with bar(active.stage, progress, order, self.run.ranks.silent) as shown:
             looked = time.perf_counter()
             steps = [self.run.parts(batch) for batch in order[progress.step :]]
             examples = active.work.splits.train.batches([part for parts in steps for part in parts])
@@ -256,6 +272,8 @@ class Trainer:
         self._look()
         if self.active:
             self.position.moments = moments_of(self.active.optimizer, self.models)
+            self.position.scaler = self.active.scaler.state_dict()
+            self.position.average = self.active.average.state()
         self.saver.save(self.position, good)
 
     def _prove(self, active: Active) -> dict[str, str]:
@@ -263,7 +281,7 @@ class Trainer:
         progress, segment, proof = self.progress, active.segment, {}
         if progress.epoch == segment.first:
             proof["frozen_sha256_start"] = progress.frozen
-        if progress.epoch + 1 == segment.end:
+        if progress.epoch + 1 == segment.end or self.position.best.over:
             active.train_mode()  # measuring left all in evaluation mode, as if frozen
             self._refuse_moved(active.phase)
             proof["frozen_sha256_end"] = progress.frozen
@@ -279,6 +297,18 @@ class Trainer:
         self._refuse_infinite(figures["loss"])
         return {f"{name}_{figure}": value for figure, value in figures.items()}
 
+    def _averaged(self) -> dict[str, Tensor]:
+        """The weights that were measured."""
+        assert self.active is not None
+        with self.active.average.in_place():
+            return {name: tensor.clone() for name, tensor in weights_of(self.models).items()}
+
+    def _to_best(self) -> None:
+        """The weights of the stage's best epoch, where they are wanted."""
+        if self.position.best.weights:
+            set_weights(self.models, self.position.best.weights)
+            self.measured.clear()
+
     def _refuse_infinite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise Jump(Spike(self.position.watch.steps, loss, math.nan, math.nan, None))
@@ -290,8 +320,18 @@ class Trainer:
         for name in self.splits.measured:
             figures |= self._measure(Work(phase, self.splits), name)
         # What was watched is what the log says: on features or not, the last bits may differ.
-        figures |= {name: value for name, value in self.progress.history[-1].items() if name in figures}
-        self.progress.results[phase.stage.name] = results_of(phase, self.progress) | figures
+        best, last = self.position.best, self.progress.history[-1]
+        spent = {"epochs_done": self.progress.epoch, "peak_memory": self.peak.read()}
+        if best.weights:
+            spent["best_epoch"] = best.epoch + 1
+            last = self.progress.history[best.epoch - self.progress.epoch]
+        figures |= {name: value for name, value in last.items() if name in figures}
+        self.progress.results[phase.stage.name] = results_of(phase, self.progress) | spent | figures
         with undisturbed(), self._free():
             statistics = self.measured["test"][1] if "test" in self.measured else None
             self.run.ranks.once(self.finished, phase, statistics)
+
+
+def _named(segment: Segment) -> dict[str, nn.Parameter]:
+    """What a segment trains, by name."""
+    return {name: parameter for group in segment.groups for name, parameter in group.parameters.items()}

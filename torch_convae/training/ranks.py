@@ -37,6 +37,11 @@ class Ranks:
     count: int = 1
     local: int = 0
 
+    @property
+    def silent(self) -> bool:
+        """Whether another process shows what this one would."""
+        return self.rank > 0
+
     def once(self, action: Callable[..., T], *arguments: Any) -> T:
         """What `action` gives in rank 0, where alone it is done; a refusal there is a refusal in all."""
         if self.count == 1:

@@ -20,6 +20,8 @@ def recompute(model: nn.Module) -> None:
     drew, and running statistics move once.
     """
     for block, method in blocks(model):
+        if method in vars(block):
+            continue  # networks may share parts
         setattr(block, method, partial(_forward, block, getattr(block, method)))
 
 

@@ -14,11 +14,12 @@ from .segments import Segment, groups_of
 from .stages import Stage
 
 
-def bar(stage: Stage, progress: Progress, batches: Sized) -> tqdm[Any]:
-    """The bar of an epoch."""
+def bar(stage: Stage, progress: Progress, batches: Sized, silent: bool) -> tqdm[Any]:
+    """The bar of an epoch: how far it is, how fast, how long it will take; the loss comes behind."""
     title = f"{stage.name} {progress.epoch + 1}/{stage.epochs}"
     # disable=None: no bar where nobody watches, as in a log file.
-    return tqdm(total=len(batches), initial=progress.step, desc=title, unit="batch", leave=False, disable=None)
+    disable = True if silent else None
+    return tqdm(total=len(batches), initial=progress.step, desc=title, unit="batch", leave=False, disable=disable)
 
 
 def say(line: Mapping[str, Any], stage: Stage, rate: float) -> None:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ConvaeError
+from .batch_norm import synchronise
 from .randomness import generators, set_generators
 from .ranks import Ranks, named
+from .recompute import recompute
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 LAYOUTS = ("channels-last", "contiguous")
 
 
@@ -28,6 +30,8 @@ class Run:
     layout: str = "contiguous"
     compile: bool = False
     accumulate: int = 1
+    recompute: bool = False
+    sync_batch_norm: bool = False
     ranks: Ranks = field(default_factory=Ranks)
 
     @property
@@ -39,6 +43,10 @@ class Run:
         """Bring a model, in place, to the device and layout."""
         # to() knows the memory format at run time; its stub does not.
         model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        if self.sync_batch_norm and self.ranks.count > 1:
+            synchronise(model)
+        if self.recompute:
+            recompute(model)
         if self.compile:
             model.compile()  # in place: torch.compile(model) would change every name
 
@@ -63,9 +71,13 @@ class Run:
             return nullcontext()
         return objective.no_sync()
 
-    def backward(self, loss: Tensor) -> None:
+    def scaler(self) -> torch.amp.GradScaler:
+        """What keeps small gradients from vanishing in float16; in any other precision it does nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+
+    def backward(self, loss: Tensor, scaler: torch.amp.GradScaler) -> None:
         """Add the gradients of a process's share of the loss."""
-        (loss * self.ranks.count).backward()  # type: ignore[no-untyped-call]  # DDP takes their mean, not their sum
+        scaler.scale(loss * self.ranks.count).backward()  # type: ignore[no-untyped-call]  # DDP takes their mean, not their sum
 
     def random_state(self) -> list[dict[str, Any]]:
         """Where the generators of every process are, for a checkpoint."""

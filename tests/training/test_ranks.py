@@ -1,0 +1,113 @@
+"""Two processes train as one would: real ones, that talk by gloo."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+# A small first rate: Adam blows up what is rounding in front of a BatchNorm. 24 images make two batches of 10 and one
+# of 4, each of them two shares; 6 are measured on.
+SHORT = ("--epochs", "1,1,1", "--lr", "1e-6,1e-3,1e-4", "--batch-size", "10", "--sync-batch-norm")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def start(commands: Any, *arguments: object, count: int = 2) -> list[tuple[int, int]]:
+    """So many processes of one run, each told what torchrun would tell it."""
+    port, started = free_port(), []
+    for rank in range(count):
+        told = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        commands.environment = {name: str(value) for name, value in told.items()}
+        started.append(commands.start(*arguments))
+    commands.environment = {}
+    return started
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory, train_in: Callable[[Path], Any], class_folder: Path) -> Any:
+    """Starts commands in a folder where two processes have made one run."""
+    commands = train_in(tmp_path_factory.mktemp("ranks"))
+    first, other = map(commands.wait, start(commands, "--data", class_folder, *SHORT, "--out", "two"))
+    assert (first.code, first.err) == (0, ""), first
+    assert (other.code, other.out, other.err) == (0, "", ""), "the second process has something to say"
+    assert first.out.count("finetune") == 1
+    return commands
+
+
+def test_two_processes_learn_what_one_learns(commands: Any, class_folder: Path) -> None:
+    answer, folder = commands("--data", class_folder, *SHORT, "--out", "one"), commands.folder
+    assert answer.code == 0, answer
+    one, two = history(folder / "one"), history(folder / "two")
+    assert [line.keys() for line in one] == [line.keys() for line in two]
+    for before, after in zip(one, two, strict=True):
+        for name in (name for name, value in before.items() if isinstance(value, float)):
+            assert after[name] == pytest.approx(before[name], rel=1e-5, abs=1e-6), (before["stage"], name)
+    weights = [load_file(folder / name / "model.safetensors") for name in ("one", "two")]
+    for name, tensor in weights[0].items():
+        difference = (weights[1][name].double() - tensor.double()).abs()
+        # Adam makes a whole step of a gradient that is nothing but rounding, so single weights may differ by one.
+        assert (float(difference.mean()) < 1e-6, float(difference.max()) < 5e-4) == (True, True), name
+    counts = [json.loads((folder / name / "confusion.json").read_text())["counts"] for name in ("one", "two")]
+    assert [sum(map(sum, each)) for each in counts] == [6, 6], "each image is measured once"
+
+
+def test_a_refusal_is_said_once(train: Any, class_folder: Path) -> None:
+    first, other = map(train.wait, start(train, "--data", class_folder, "--batch-size", 1))
+    assert (first.code, other.code, other.err) == (2, 2, "")
+    assert "2 processes" in first.line
+
+
+def test_a_process_that_dies_ends_the_run_with_a_line_and_it_goes_on_bit_for_bit(
+    commands: Any, class_folder: Path
+) -> None:
+    options, folder = ("--data", class_folder, *SHORT, "--out", "killed"), commands.folder
+    first, other = start(commands, *options)
+    while "pretrain" not in commands.output(first):
+        time.sleep(0.05)
+    os.kill(other[0], signal.SIGKILL)
+    lost, _ = commands.wait(first), commands.wait(other)
+    assert lost.code == 1, lost
+    assert "another process of the run has ended" in lost.line
+    assert [commands.wait(one).code for one in start(commands, *options)] == [0, 0]
+    assert history(folder / "killed") == history(folder / "two")
+    weights = [load_file(folder / name / "model.safetensors") for name in ("two", "killed")]
+    assert all(torch.equal(weights[1][name], tensor) for name, tensor in weights[0].items())
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_whose_process_died(commands: Any, class_folder: Path) -> None:
+    folder = commands.folder
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    command += ["--master-port", str(free_port()), "-m", "torch_convae.train"]
+    options = ("--data", str(class_folder), *SHORT, "--out", "elastic")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        [*command, *options], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (folder / "elastic" / "metrics.jsonl").is_file():
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.05)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    running.communicate(timeout=200)
+    assert running.returncode == 0
+    assert (folder / "elastic" / "metrics.jsonl").read_text() == (folder / "two" / "metrics.jsonl").read_text()
