@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,12 @@ def timed(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, float]
             call()
             synchronise()
             seconds[name].append(time.perf_counter() - start)
-    return {name: {"median": median(all_), "min": min(all_), "max": max(all_)} for name, all_ in seconds.items()}
+    return {name: summary(each) for name, each in seconds.items()}
+
+
+def summary(seconds: Sequence[float]) -> dict[str, float]:
+    """The middle one and both ends."""
+    return {"median": median(seconds), "min": min(seconds), "max": max(seconds)}
 
 
 def ratios(times: Mapping[str, Mapping[str, float]], ours: str) -> dict[str, float]:

@@ -1,150 +1,140 @@
-"""An epoch of training: our loop against the plain loop that a user would write.
+"""An epoch of training by our loop, by those that users write, and by those of Lightning and Keras.
 
-The same model, the same batches, the same optimizer settings; the losses are equal before anything is
-timed. The plain loop is the tutorial's: a DataLoader of float tensors, `loss.item()` at every step.
+The same network, first weights, batches and optimizer; the losses are equal before anything is timed. What
+is compared is the processor's time, which other programs on the machine add least to.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
-from copy import deepcopy
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
 
-from torch_convae.data import Split
-from torch_convae.models import create
-from torch_convae.training import (
-    Phase,
-    Run,
-    Splits,
-    Stage,
-    Trainer,
-    classification,
-    device,
-    graceful,
-    locked,
-    reconstruction,
-)
+from torch_convae.training import Run
 
-from .compare import environment, ratios, timed
+from . import loops
+from .compare import environment, summary
+from .peers import BACKENDS, Missing, keras_fit
+from .work import Work, autoencoder, unet
 
-IMAGES = 640
-BATCH = 64
+# So far the losses may be apart, at the first step and at the second. That one's is of weights which each loop has
+# moved by itself, and Adam's first step is as large for a gradient of rounding errors as for any other.
+TOLERANCES, TOLERANCES_OF_BFLOAT16 = (1e-4, 5e-3), (5e-2, 5e-2)
+LAYOUTS = ("contiguous", "channels-last")
+BFLOAT16 = "torch-convae, bfloat16"
 
 
-def run(repeats: int, name: str = "auto") -> dict[str, Any]:
-    """Times and ratios for the conv autoencoder and its classifier, 28 x 28, batch 64."""
-    where = device(name)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8, generator=generator).to(where)
-    classes = torch.randint(0, 10, (IMAGES,), generator=generator).to(where)
-    results = {
-        "autoencoder": _compare("convae", {}, images, images, repeats, where),
-        "classifier": _compare("convae-classifier", {"classes": 10}, images, classes, repeats, where),
-    }
+def run(repeats: int, python: str | None = None, tiny: bool = False) -> dict[str, Any]:
+    """Times and ratios for DataCamp's autoencoder and a U-Net on VGG16, on the processor.
+
+    `python` is an interpreter that has Keras with TensorFlow and JAX, if this one has not. `tiny` tries the code.
+    """
+    cpu = torch.device("cpu")
+    works = (autoencoder(cpu, 2, 2, 8), unet(cpu, 1, 2, 16)) if tiny else (autoencoder(cpu), unet(cpu))
+    backends = BACKENDS[:1] if tiny else BACKENDS
     return {
         "benchmark": "train_step",
-        "what": f"one epoch of {IMAGES} images, 28 x 28, batch {BATCH}, Adam, float32",
-        **results,
+        "what": "an epoch of training, Adam, float32; seconds of processor time",
+        **{work.name: compared(work, repeats, python or sys.executable, backends) for work in works},
         "environment": environment(),
     }
 
 
-def _compare(
-    name: str, options: dict[str, int], images: Tensor, targets: Tensor, repeats: int, where: torch.device
-) -> dict[str, Any]:
-    torch.manual_seed(0)
-    model = create(name, **options).to(where)
-    mse = name == "convae"
-    losses = {}
-    # The second step's loss is that of weights which each loop has moved by itself; Adam's first step is as large
-    # for a gradient of rounding errors as for any other, so the two are a little apart from there on.
-    for steps, tolerance in ((1, 1e-5), (2, 2e-3)):
-        few = images[: steps * BATCH], targets[: steps * BATCH]
-        losses[steps] = {
-            "ours": _ours(deepcopy(model), *few, mse, where)(),
-            "plain": _plain(deepcopy(model), *few, mse)(),
-        }
-        pair = (torch.tensor(loss) for loss in losses[steps].values())
-        torch.testing.assert_close(*pair, rtol=tolerance, atol=0)
-    calls = {
-        "torch-convae loop": _ours(deepcopy(model), images, targets, mse, where),
-        "plain loop": _plain(deepcopy(model), images, targets, mse),
-        "plain loop, channels-last, tensors indexed": _tuned(deepcopy(model), images, targets, mse),
-    }
-    times = timed(calls, repeats)
-    best = times["torch-convae loop"]["median"]
+def compared(work: Work, repeats: int, python: str, backends: tuple[str, ...]) -> dict[str, Any]:
+    """One piece of work: every loop's losses, then its times, in turn."""
+    with ExitStack() as stack:
+        sides, skipped = _ours_and_users(work)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for backend in backends:
+            found, reason = _keras(work, backend, stack, folder, python)
+            sides |= found
+            skipped |= reason
+        losses = _equal_losses(sides)
+        trained = [{name: side(work.steps) for name, side in sides.items()} for _ in range(repeats)]
+    cpu = {name: summary([each[name].cpu for each in trained]) for name in sides}
+    wall = {name: summary([each[name].wall for each in trained]) for name in sides}
+    best = min(LAYOUTS, key=lambda layout: cpu[_named(layout)]["median"])
+    mine = cpu[_named(best)]
     return {
-        "mean_loss_by_steps": losses,
-        "seconds": times,
-        "images_per_second": round(IMAGES / best),
-        "times_ours": ratios(times, "torch-convae loop"),
+        "what": f"{work.steps} steps of {work.batch} images of {tuple(work.images.shape[1:])}",
+        "losses_of_the_first_steps": losses,
+        "seconds": {"cpu": cpu, "wall": wall},
+        "layout": best,
+        "times_ours": {name: round(each["median"] / mine["median"], 3) for name, each in cpu.items()},
+        "times_ours_at_best": {name: round(each["min"] / mine["min"], 3) for name, each in cpu.items()},
+        "images_per_second": round(work.steps * work.batch / mine["median"], 1),
+        "overhead_of_a_step": overhead(work, best, repeats),
+        "skipped": skipped,
     }
 
 
-def _ours(model: nn.Module, images: Tensor, targets: Tensor, mse: bool, where: torch.device) -> Callable[[], float]:
-    """One epoch through `Trainer`, checkpoint and log included, as `torch_convae.train` runs it."""
-
-    def order(_: int, __: int) -> Iterable[Tensor]:
-        return [torch.arange(start, start + BATCH) for start in range(0, len(images), BATCH)]
-
-    run = Run(where, layout="channels-last")
-    phase = Phase(Stage("epoch", 1, 1e-3), model, reconstruction() if mse else classification())
-    splits = Splits(Split(images, targets), order, {}, BATCH)
-
-    def epoch() -> float:
-        with tempfile.TemporaryDirectory() as path, locked(Path(path)) as folder, graceful() as stop:
-            trainer = Trainer(run, splits, folder, model, stop)
-            trainer.train([phase])
-            return float(trainer.progress.history[0]["train_loss"])
-
-    return epoch
-
-
-def _plain(model: nn.Module, images: Tensor, targets: Tensor, mse: bool) -> Callable[[], float]:
-    """The loop of a tutorial."""
-    floats = images.float() / 255
-    loader = DataLoader(TensorDataset(floats, floats if mse else targets), batch_size=BATCH)
-
-    def epoch() -> float:
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7)
-        model.train()
-        total = 0.0
-        for x, y in loader:
-            optimizer.zero_grad()
-            output = model(x)
-            loss = F.mse_loss(output, y) if mse else F.cross_entropy(output, y)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += loss.item()
-        return total / len(loader)
-
-    return epoch
+def overhead(work: Work, layout: str, repeats: int) -> dict[str, Any]:
+    """How much longer a step of ours takes than forward, backward and the optimizer's step alone."""
+    run, bare = Run(torch.device("cpu"), layout=layout), list[float]()
+    clocked = loops.Clocked(work.images, work.targets)
+    sides = (loops.ours(work, run, clocked), loops.pure(work, run, bare))
+    for repeat in range(repeats + 1):
+        for side in sides:
+            side(work.steps)
+        if repeat == 0:  # to warm up
+            clocked.seconds.clear()
+            bare.clear()
+    return {
+        "seconds": {"ours": summary(clocked.seconds), "pure": summary(bare)},
+        "share": round(median(clocked.seconds) / median(bare) - 1, 4),
+        "share_of_the_fastest": round(min(clocked.seconds) / min(bare) - 1, 4),
+    }
 
 
-def _tuned(model: nn.Module, images: Tensor, targets: Tensor, mse: bool) -> Callable[[], float]:
-    """The same by someone who knows PyTorch well: no DataLoader, channels-last, fused optimizer, no item()."""
-    model = model.to(memory_format=torch.channels_last)
-    floats = images.float() / 255
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies matrices in bfloat16, and does not only imitate it."""
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
-    def epoch() -> float:
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7, fused=True)
-        model.train()
-        total = torch.zeros((), device=images.device)
-        for start in range(0, len(images), BATCH):
-            x = floats[start : start + BATCH].contiguous(memory_format=torch.channels_last)
-            output = model(x)
-            loss = F.mse_loss(output, x) if mse else F.cross_entropy(output, targets[start : start + BATCH])
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            total += loss.detach()
-        return float(total) / (len(images) // BATCH)
 
-    return epoch
+def _named(layout: str) -> str:
+    return f"torch-convae, {layout}"
+
+
+def _ours_and_users(work: Work) -> tuple[dict[str, loops.Loop], dict[str, str]]:
+    """The loops of this process by name, and the reason for each that is not there."""
+    cpu, skipped = torch.device("cpu"), {}
+    sides = {_named(layout): loops.ours(work, Run(cpu, layout=layout)) for layout in LAYOUTS}
+    if has_bfloat16():
+        sides[BFLOAT16] = loops.ours(work, Run(cpu, "bfloat16", layout="channels-last"))
+    else:
+        skipped[BFLOAT16] = "this processor does not compute in bfloat16"
+    sides["a tutorial's loop"] = loops.tutorial(work)
+    try:
+        sides["Lightning"] = loops.lightning(work)
+    except ImportError:
+        skipped["Lightning"] = "not installed: pip install lightning"
+    return sides, skipped
+
+
+def _keras(
+    work: Work, backend: str, stack: ExitStack, folder: Path, python: str
+) -> tuple[dict[str, loops.Loop], dict[str, str]]:
+    name = f"Keras, {backend}"
+    try:
+        return {name: stack.enter_context(keras_fit(work, backend, folder, python)).train}, {}
+    except Missing as reason:
+        return {}, {name: str(reason)}
+
+
+def _equal_losses(sides: Mapping[str, loops.Loop]) -> dict[str, tuple[float, float]]:
+    """Of the first two steps of every loop, both on the first batch; different ones raise. This warms up, too."""
+    losses: dict[str, tuple[float, float]] = {}
+    for name, side in sides.items():
+        first = side(1)
+        losses[name] = (first.loss, side(1).loss) if first.before is None else (first.before, first.loss)
+        allowed = TOLERANCES_OF_BFLOAT16 if name == BFLOAT16 else TOLERANCES
+        for loss, expected, tolerance in zip(losses[name], losses[_named(LAYOUTS[0])], allowed, strict=True):
+            if not abs(loss - expected) <= tolerance * abs(expected):
+                raise AssertionError(f"{name} has the loss {loss}, not {expected}: it does not compute the same.")
+    return losses

@@ -97,7 +97,7 @@ def test_the_other_commands_run(line: str, folder: Path) -> None:
         words += [*SHORT, *(["--size", "32"] if "unet" in words else [])]
         words += [] if "--out" in words else ["--out", "another"]
     if "benchmarks" in words:
-        words += ["--repeats", "1"]
+        words += ["--repeats", "1", "--tiny"]
     called([sys.executable, *words[1:]], folder)
 
 

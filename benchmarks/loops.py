@@ -1,0 +1,199 @@
+"""Loops that train the same: ours, a tutorial's, one tuned by hand, and Lightning's.
+
+Each is made for a piece of work and then called with a number of steps; it says how long they took, and the mean of
+their losses. Weights go on from call to call.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from torch_convae.data import Split
+from torch_convae.training import Folder, Phase, Run, Splits, Stage, Trainer, graceful
+from torch_convae.training.examples import Batch
+
+from .compare import synchronise
+from .work import EPSILON, LR, Work, loss_of
+
+Loop = Callable[[int], "Trained"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Seconds, the processor's and the wall clock's, and the mean loss; for ours also that of a step before."""
+
+    cpu: float
+    wall: float
+    loss: float
+    before: float | None = None
+
+
+class Watch:
+    """Running from now on, or from when it is started again."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """From now on."""
+        synchronise()
+        self.cpu, self.wall = time.process_time(), time.perf_counter()
+
+    def read(self, loss: float, before: float | None = None) -> Trained:
+        """What has gone by."""
+        synchronise()
+        return Trained(time.process_time() - self.cpu, time.perf_counter() - self.wall, loss, before)
+
+
+class Unsaved(Folder):
+    """A run's folder that keeps nothing: the other loops keep nothing either."""
+
+    def save(self, *_: object, **__: object) -> None:
+        """Keep nothing."""
+
+    def log(self, *_: object) -> None:
+        """Keep nothing."""
+
+    def restore(self) -> None:
+        """There is nothing to go on from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clocked(Split):
+    """Examples that note the processor's time whenever a batch is fetched, and so how long a step took."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
+        """Those of the split; a step is over when the next batch is asked for."""
+        begun: float | None = None
+        for batch in super().batches(order):
+            if begun is not None:
+                self.seconds.append(time.process_time() - begun)
+            begun = time.process_time()
+            yield batch
+
+
+def ours(work: Work, run: Run, clocked: Clocked | None = None) -> Loop:
+    """`Trainer`, as `torch_convae.train` runs it, but for the checkpoint; a step before, and then those asked for."""
+    model = work.model()
+    examples = clocked or Clocked(work.images, work.targets)
+    phase = Phase(Stage("epoch", 2, LR), model, work.task)
+
+    def epoch(steps: int) -> Trained:
+        watch = Watch()
+
+        def order(_: int, epoch: int) -> Iterable[Tensor]:
+            if epoch == 1:
+                watch.start()  # the optimizer has its memory by now, as in the other loops
+            return [torch.arange(part.start, part.stop) for part in work.batches(steps if epoch else 1)]
+
+        with graceful() as stop:
+            trainer = Trainer(run, Splits(examples, order, {}, work.batch), Unsaved(Path()), model, stop)
+            trainer.train([phase])
+        before, last = (float(line["train_loss"]) for line in trainer.progress.history)
+        return watch.read(last, before)
+
+    return epoch
+
+
+def tutorial(work: Work) -> Loop:
+    """The loop of a tutorial: a DataLoader of float tensors, `loss.item()` at every step."""
+    model, loader = work.model(), _loader(work)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR, eps=EPSILON)
+
+    def epoch(steps: int) -> Trained:
+        watch, total = Watch(), 0.0
+        for _, (x, y) in zip(range(steps), loader, strict=False):
+            optimizer.zero_grad()
+            loss = loss_of(model(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.item()
+        return watch.read(total / steps)
+
+    return epoch
+
+
+def pure(work: Work, run: Run, seconds: list[float], clock: Callable[[], float] = time.process_time) -> Loop:
+    """Forward, backward and step on batches that are ready, in the run's layout and precision; nothing else."""
+    model = work.model()
+    run.prepare(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR, eps=EPSILON, fused=True)
+    inputs, goals = work.inputs(), work.goals()
+    ready = [(run.images(inputs[part]), goals[part].contiguous()) for part in work.batches(work.steps)]
+    if work.targets.dim() == 4:
+        ready = [(x, x) for x, _ in ready]
+
+    def epoch(steps: int) -> Trained:
+        watch, total = Watch(), torch.zeros((), device=work.images.device)
+        for x, y in ready[:steps]:
+            begun = clock()
+            with run.autocast():
+                loss = loss_of(model(x).float(), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            seconds.append(clock() - begun)
+            total += loss.detach()
+        return watch.read(float(total) / steps)
+
+    return epoch
+
+
+def lightning(work: Work) -> Loop:
+    """Lightning's Trainer with everything switched off that keeps or shows something."""
+    import lightning
+
+    for name in ("lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    losses: list[Tensor] = []
+
+    class Module(lightning.LightningModule):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = work.model()
+            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LR, eps=EPSILON)
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            loss = loss_of(self.model(batch[0]), batch[1])
+            losses.append(loss.detach())
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return self.optimizer
+
+    module, loader = Module(), _loader(work)
+
+    def epoch(steps: int) -> Trained:
+        watch = Watch()
+        losses.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer = lightning.Trainer(
+                max_epochs=1,
+                limit_train_batches=steps,
+                accelerator="auto" if work.images.is_cuda else "cpu",
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            trainer.fit(module, loader)
+        return watch.read(float(torch.stack(losses).mean()))
+
+    return epoch
+
+
+def _loader(work: Work) -> DataLoader[tuple[Tensor, ...]]:
+    return DataLoader(TensorDataset(work.inputs(), work.goals()), batch_size=work.batch)
