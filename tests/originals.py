@@ -316,7 +316,7 @@ def densenet(
     keras: Any,
     shape: Shape,
     classes: int | None,
-    depths: tuple[int, ...],
+    depths: tuple[int, ...] = (6, 12, 24, 16),
     head: tuple[int, ...] = (),
     pool: str = "avg",
 ) -> Any:
