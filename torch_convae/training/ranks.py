@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from ..errors import ConvaeError
 
@@ -113,7 +115,10 @@ def ranks(on_cuda: bool) -> Iterator[Ranks]:
     if found.count == 1:
         yield found
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")
+    store, rank, count = next(rendezvous("env://"))
+    # A store may outlive the processes that torchrun started before these, and would still say where those were.
+    own = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", store=own, rank=rank, world_size=count)
     try:
         yield found
     except ConvaeError:
