@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LARGEST = 32 << 20  # bytes; a tensor takes about 200
-MOST_STEPS = 2_500_000  # a tensor takes about 40
+MOST_STEPS = 1_000_000  # a tensor takes about 40
 
 STOP = b"."[0]
 

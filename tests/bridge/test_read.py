@@ -334,10 +334,10 @@ def test_the_preprocessing_of_other_weights_is_not_guessed(written: Write, numbe
 
 
 REFUSED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
-    "a soft link": (lambda f: f["dense"].__setitem__("kernel", h5py.SoftLink("/other")), "is a link"),
+    "a soft link": (lambda f: f["dense"].__setitem__("kernel", h5py.SoftLink("/other")), "a link to another place"),
     "an external link": (
         lambda f: f["dense"].__setitem__("kernel", h5py.ExternalLink("/etc/hostname", "/x")),
-        "is a link",
+        "a link to another place",
     ),
     "external storage": (
         lambda f: f["dense"].create_dataset("kernel", (2,), "f4", external=[("/etc/hostname", 0, 8)]),
@@ -387,7 +387,7 @@ def test_weights_behind_a_link_are_refused(link: Any, written: Write, numbers: D
     path = written({"dense": {"kernel": numbers(2)}}, inside="elsewhere")
     with h5py.File(path, "r+") as file:
         file["model_weights"] = link
-    with pytest.raises(bridge.BridgeError, match="is a link to another place"):
+    with pytest.raises(bridge.BridgeError, match="holds 'model_weights', a link to another place"):
         bridge.read(path)
 
 
