@@ -107,7 +107,7 @@ def test_a_page_shows_all_that_a_run_knows(tmp_path: Path, reported: Callable[..
     text = reported(write_run(tmp_path / "run")).text
     for shown in (
         "0.5000",  # the final figure
-        "1 min 15 s",
+        "1 min 10 s",
         "3 MiB",
         "head.*",  # what trained
         "0123456789ab",  # the proof that the rest did not

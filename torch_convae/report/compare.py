@@ -20,7 +20,7 @@ def results(records: Sequence[Record]) -> Markup:
     lines += [
         row("parameters", *[written(record.outline.get("parameters"), number) for record in records]),
         row("epochs", *[len(record.history) for record in records]),
-        row("time", *[written(record.summary.get("seconds"), duration) for record in records]),
+        row("time in steps", *[written(_seconds(record), duration) for record in records]),
         row("peak memory", *[written(_peak(record), size) for record in records]),
         row("state", *[_state(record) for record in records]),
     ]
@@ -72,6 +72,12 @@ def _figure(name: str, values: Sequence[float | None]) -> Markup:
         element("td", written(value, number), class_="best" if marked and value == best else None) for value in values
     ]
     return row(words(name), *cells)
+
+
+def _seconds(record: Record) -> float | None:
+    """Of all stages that are done, however often the run was interrupted."""
+    spent = [stage["seconds"] for stage in record.stages.values() if isinstance(stage.get("seconds"), int | float)]
+    return sum(spent) if spent else None
 
 
 def _peak(record: Record) -> float | None:
