@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def child(work: Callable[[], object]) -> int:
                 os.dup2(nowhere.fileno(), 1)
                 work()
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()  # pytest shows it where the test fails
         finally:
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -64,9 +64,13 @@ class _Watch:
     inside: list[tuple[str, bool]] = field(default_factory=list)  # the modules we are in, and whether each is a leaf
     calls: Counter[str] = field(default_factory=Counter)
 
-    def enter(self, path: str, module: nn.Module, _: object) -> None:
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        # A Dense layer that flattens maps by itself is two layers in Keras: flattened out here, the first is seen.
+        flattens = hasattr(module, "keras_flattened") and not any(leaf for _, leaf in self.inside)
+        given = (args[0].flatten(1).reshape(args[0].shape),) if flattens else None
         self.inside.append((path, _is_leaf(module)))
         self.calls[path] += 1
+        return given
 
     def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
         _, leaf = self.inside.pop()
