@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..training import Stage
 from .recipe import Recipe
 from .segmenter import segmenter
@@ -20,25 +22,14 @@ SEGNET = Recipe(
     class_weights="median",
     augment="flip",
 )
-SEGNET_BASIC = Recipe(
+SEGNET_BASIC = replace(
+    SEGNET,
     about="four levels of 7x7 convolutions, from scratch",
-    data=None,
-    task="masks",
-    stages=(Stage("train", epochs=20, lr=1e-1, optimizer="sgd", weight_decay=DECAY, drops=DROPS),),
-    batch_size=4,
-    layout="contiguous",
+    stages=tuple(replace(stage, lr=1e-1) for stage in SEGNET.stages),
     build=segmenter("segnet_basic"),
-    class_weights="median",
-    augment="flip",
 )
-BAYESIAN = Recipe(
+BAYESIAN = replace(
+    SEGNET,
     about="SegNet with dropout, which stays on to say how sure it is",
-    data=None,
-    task="masks",
-    stages=(Stage("train", epochs=20, lr=1e-2, optimizer="sgd", weight_decay=DECAY, drops=DROPS),),
-    batch_size=4,
-    layout="contiguous",
     build=segmenter("bayesian_segnet"),
-    class_weights="median",
-    augment="flip",
 )
