@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -44,7 +44,12 @@ def words(name: str) -> str:
     return " ".join("IoU" if part == "iou" else part for part in name.split("_"))
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns; the first row is the heading."""
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Rows as lines with aligned columns, those in `right` to the right; the first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    aligned = [str.rjust if column in right else str.ljust for column in range(len(widths))]
+    return ["  ".join(map(_in_place, aligned, row, widths)).rstrip() for row in rows]
+
+
+def _in_place(align: Callable[[str, int], str], cell: str, width: int) -> str:
+    return align(cell, width)

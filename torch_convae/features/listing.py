@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..layers import Layer, layers
 from ..sources import Source, input_shape
+from ..words import table
 
 HEAD = ("layer", "kind", "output", "values", "activation", "also called")
 VALUES = HEAD.index("values")
@@ -12,20 +13,14 @@ VALUES = HEAD.index("values")
 def listing(network: Source, size: tuple[int, int]) -> str:
     """A line for each layer, in the order in which they compute, for images of this height and width."""
     lines = [HEAD, *(_row(layer) for layer in layers(network.model, input_shape(network.model, size)))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         [
             f"{network.what}, for images of {size[0]} x {size[1]} (height x width).",
             "Outputs are height x width x channels. A Keras name includes the activation; NAME:pre is before it.",
             "",
-            *(_aligned(line, widths) for line in lines),
+            *table(lines, right=(VALUES,)),
         ]
     )
-
-
-def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
-    cells = enumerate(zip(line, widths, strict=True))
-    return "  ".join(cell.rjust(width) if at == VALUES else cell.ljust(width) for at, (cell, width) in cells).rstrip()
 
 
 def _row(layer: Layer) -> tuple[str, ...]:

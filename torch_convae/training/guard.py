@@ -135,5 +135,5 @@ def _gradient(rows: Rows) -> tuple[float, int | None]:
         usual = [
             np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else 0.0 for column in norms[:-1].T
         ]
-        growth = norms[-1] / np.maximum(usual, 1e-30)
+        growth = norms[-1] / np.maximum(usual, TINY)
     return total, int(np.argmax(growth))
