@@ -57,8 +57,9 @@ class Config:
     clip: str | None = _flag(None, "largest norm of a step's gradients; for every stage, or one each; 0 for none")
     optimizer_state: str | None = _flag(None, "of the optimizer, when a stage begins or releases more", choices=STATES)
     guard: str = _flag("rollback", "when the loss jumps: go back and on more slowly, once; or only this", choices=MODES)
-    cache: str = _flag("auto", "features of a frozen encoder: auto, off, or N augmented views to keep of each image")
-    cache_budget: str = _flag("2GiB", "features beyond this lie on disk instead of in memory")
+    cache: str = _flag(
+        "auto", "features of a frozen encoder: auto, off, or N views of each image; with the memory: auto:500MiB"
+    )
     ema: float = _flag(0.0, "measure and keep averaged weights, of this decay a step, as 0.999", type=float)
     best: str | None = _flag(None, "end each stage with the weights of its best epoch by a figure, as val_accuracy")
     patience: int | None = _flag(None, "end a stage after so many epochs without a better figure of --best", type=int)
@@ -92,8 +93,7 @@ METAVARS = {
     "release": "GROUPS",
     "warmup": "STEPS,..",
     "clip": "NORM,..",
-    "cache": "MODE",
-    "cache_budget": "SIZE",
+    "cache": "MODE[:SIZE]",
 }
 
 # A run that goes on may find its data elsewhere, read it in another way, or compute on another device; all else is
@@ -135,7 +135,6 @@ def check(config: Config) -> None:
     if config.dropout is not None and not 0 <= config.dropout < 1:
         raise ConvaeError(f"--dropout {config.dropout:g} is not a share. Give at least 0 and less than 1.")
     parse_cache(config.cache)
-    parse_bytes("cache-budget", config.cache_budget)
     if not 0 <= config.ema < 1:
         raise ConvaeError(f"--ema {config.ema:g} is not a decay. Give one between 0 and 1, as 0.999.")
     if config.patience is not None and config.patience < 1:
@@ -159,24 +158,19 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 SIZES = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "": 2**30}
 
 
-def parse_bytes(option: str, text: str) -> int:
-    """ "2GiB", "500MiB" or "0"; a number alone is GiB."""
-    number = text.rstrip("KMGiB")
-    unit = text.removeprefix(number)
-    try:
-        value = float(number) * SIZES[unit]
-    except (ValueError, KeyError) as error:
-        raise ConvaeError(f"--{option} {text!r} is not a size. Write 2GiB or 500MiB.") from error
-    if not 0 <= value < 2**63:
-        raise ConvaeError(f"--{option} {text!r} is not a size. Write 2GiB or 500MiB.")
-    return int(value)
-
-
-def parse_cache(text: str) -> str:
-    """ "auto", "off", or a number of views."""
-    if text not in ("auto", "off") and not (text.isdecimal() and int(text) > 0):
+def parse_cache(text: str) -> tuple[str, int]:
+    """ "auto", "off" or a number of views, and the bytes of memory behind a colon: 2GiB, 500MiB; a number is GiB."""
+    mode, _, size = text.partition(":")
+    if mode not in ("auto", "off") and not (mode.isdecimal() and int(mode) > 0):
         raise ConvaeError(f"--cache {text!r} is neither auto, off nor a number of views.")
-    return text
+    number = (size or "2GiB").rstrip("KMGiB")
+    try:
+        count = float(number) * SIZES[(size or "2GiB").removeprefix(number)]
+    except (ValueError, KeyError):
+        count = -1
+    if not 0 <= count < 2**63 or text.endswith(":"):
+        raise ConvaeError(f"--cache {text!r} does not end with a size of memory. Write auto:2GiB or auto:500MiB.")
+    return mode, int(count)
 
 
 def per_stage(option: str, text: str | None, defaults: Sequence[float]) -> list[float]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import pictures, tensorboard
-from .config import FREE, Config, Parser, add_flags, check, parse_bytes, parse_size
+from .config import FREE, Config, Parser, add_flags, check, parse_cache, parse_size
 from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
@@ -170,7 +170,7 @@ def _train(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     weights = fingerprint_of_path(weights_file(config.weights)) if config.weights else None
-    caching = Caching(config.cache, parse_bytes("cache-budget", config.cache_budget))
+    caching = Caching(*parse_cache(config.cache))
 
     def draw(phase: Phase, counts: Tensor | None) -> None:
         if counts is not None and data.task != "sequences":

@@ -29,7 +29,7 @@ ARGUMENTS = ("--epochs", "1,1,3", "--batch-size", "8", "--size", "8")
         ("--optimizer-state lost", ["--optimizer-state", "lost"]),
         ("--cache sometimes", ["--cache 'sometimes'"]),
         ("--cache 0", ["--cache '0'"]),
-        ("--cache-budget much", ["--cache-budget 'much'"]),
+        ("--cache auto:much", ["--cache 'auto:much'"]),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(refused: Callable[..., str], arguments: str, named: list[str]) -> None:
@@ -168,7 +168,7 @@ def test_a_run_killed_at_random_instants_comes_to_the_same_bits(
     size = () if recipe == "convae" else ("--size", "16")
     epochs = "2,2,2" if recipe == "convae" else "2,2"
     command = (recipe, "--data", data, *size, "--epochs", epochs, "--batch-size", "4", "--workers", "1")
-    command += ("--augment", "flip", "--cache-budget", "0")
+    command += ("--augment", "flip", "--cache", "auto:0")
     assert train(*command, "--out", "whole").code == 0
     numbers = np.random.default_rng(0)
     for _ in range(60):
