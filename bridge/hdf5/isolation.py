@@ -6,17 +6,19 @@ import json
 import os
 import signal
 import tempfile
+from dataclasses import replace
 from typing import IO, Any
 
 from ..errors import BridgeError
 from . import process
 
-SECONDS = 8.0  # to describe a file; numbers take longer
+SECONDS = 8.0  # of processor time to describe a file; numbers take longer
+BUSY = 6  # times as long, at most, on a machine with much else to do
 BYTES_A_SECOND = 16 << 20
 MEMORY = 256 << 20
+OUT_OF_TIME = getattr(signal, "SIGXCPU", 0)
 COPIES = 6  # of a chunk, while it is unpacked
 LARGEST_CHUNK = 16 << 20
-ATTEMPTS = 2  # the server itself may have been killed since the last time
 
 
 def ask(what: str, file: int, request: dict[str, Any], into: IO[bytes] | None = None) -> Any:
@@ -31,12 +33,15 @@ def ask(what: str, file: int, request: dict[str, Any], into: IO[bytes] | None = 
         [file, into.fileno()] if into else [file],
         memory=MEMORY + (COPIES * max(size, LARGEST_CHUNK) if into else 0),
         seconds=SECONDS + size / BYTES_A_SECOND,
+        patience=BUSY * (SECONDS + size / BYTES_A_SECOND),
     )
     try:
-        for _ in range(ATTEMPTS):
-            given = process.asked(order)
-            if given is not None:
-                return _understood(what, given)
+        given = process.asked(order)
+        if not isinstance(given, bytes) and given != -OUT_OF_TIME:
+            # The server was killed since the last time, or a file that was read before did harm.
+            given = process.asked(replace(order, fresh=True))
+        if given is not None:
+            return _understood(what, given)
     except TimeoutError:
         raise BridgeError(
             f"{what} is damaged: HDF5 comes to no end of it within {order.seconds:.0f} seconds. Get the file again."
@@ -51,6 +56,8 @@ def ask(what: str, file: int, request: dict[str, Any], into: IO[bytes] | None = 
 
 def _understood(what: str, given: bytes | int) -> Any:
     """The worker's answer, which is not to be trusted: a file may have taken it over."""
+    if given == -OUT_OF_TIME:
+        raise TimeoutError
     if isinstance(given, int):
         how = f"HDF5 crashes on it ({signal.strsignal(-given)})" if given < 0 else f"reading it fails ({given})"
         raise BridgeError(f"{what} is damaged: {how}. Get the file again.")

@@ -14,6 +14,7 @@ import time
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 SECONDS_TO_START = 60.0
@@ -21,7 +22,7 @@ LARGEST_ANSWER = 128 << 20
 CAN_FORK = hasattr(os, "fork")
 
 _HERE = str(Path(__file__).parent)
-_ORDER = struct.Struct("QQ")
+_ORDER = struct.Struct("QQ?")
 _LENGTH = struct.Struct("Q")
 _ENDED = struct.Struct("i")
 _QUIET = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may let SIGPIPE end it
@@ -54,12 +55,17 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """A request, the descriptors it is about, and what it may take: bytes of memory and seconds."""
+    """A request, the descriptors it is about, and what it may take: bytes, seconds of processor time and in all.
+
+    A `fresh` process is one that has read no other file.
+    """
 
     request: bytes
     descriptors: list[int]
     memory: int
     seconds: float
+    patience: float
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ _server: _Server | None = None
 def asked(order: Order) -> bytes | int | None:
     """The answer, or the exit code of the process that gave none; None where the server itself has gone.
 
-    Raises TimeoutError after the order's seconds, and NotStarted.
+    Raises TimeoutError after the order's patience, and NotStarted.
     """
     if not CAN_FORK:
         return _asked_once(order)
@@ -93,7 +99,7 @@ def asked(order: Order) -> bytes | int | None:
 
 
 def _sent(server: _Server, order: Order, theirs: socket.socket) -> bool:
-    message = _ORDER.pack(order.memory, int(order.seconds) + 1)
+    message = _ORDER.pack(order.memory, ceil(order.seconds), order.fresh)
     descriptors = array("i", [theirs.fileno(), *order.descriptors])
     try:  # socket.send_fds loses the flags
         server.control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)], _QUIET)
@@ -103,9 +109,9 @@ def _sent(server: _Server, order: Order, theirs: socket.socket) -> bool:
 
 
 def _received(mine: socket.socket, order: Order) -> bytes | int | None:
-    end, given = time.monotonic() + order.seconds, bytearray()
+    end, given = time.monotonic() + order.patience, bytearray()
     with suppress(ConnectionError):  # it did not read all of the request
-        mine.settimeout(order.seconds)
+        mine.settimeout(order.patience)
         mine.sendall(order.request, _QUIET)
         mine.shutdown(socket.SHUT_WR)
     with suppress(ConnectionError):
@@ -184,7 +190,7 @@ def _asked_once(order: Order) -> bytes | int:
         )
         with process:
             try:
-                _, given = process.communicate(timeout=order.seconds + SECONDS_TO_START)
+                _, given = process.communicate(timeout=order.patience + SECONDS_TO_START)
             except subprocess.TimeoutExpired as error:
                 process.kill()
                 raise TimeoutError from error

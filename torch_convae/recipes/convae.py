@@ -39,8 +39,8 @@ RECIPE = Recipe(
     data="fashion-mnist-mini",
     task="classes",
     stages=(
-        Stage("pretrain", epochs=2, lr=1e-3, decay=True, optimizer="rmsprop"),
-        Stage("head", epochs=4, lr=1e-3, train=("head.*",), decay=True),
+        Stage("pretrain", epochs=1, lr=1e-3, decay=True, optimizer="rmsprop"),
+        Stage("head", epochs=6, lr=1e-3, train=("head.*",), decay=True),
         Stage("finetune", epochs=2, lr=3e-4, batch_statistics=False, decay=True),
     ),
     batch_size=64,

@@ -1,10 +1,11 @@
-"""A small server: each request goes to a child of its own, which may crash or loop, and the server says how it ended.
+"""A small server: requests go to children, which may crash or loop, and the server says how they ended.
 
-A request is a message on `control` (the memory and the seconds that the child may take) with descriptors
-beside it: a socket for the request itself and its answer, the file, and where to write numbers. The child
-answers on that socket, the length first; once it has ended, the four bytes of its exit code follow. A
-child is forked before it is needed, so that a request need not wait for it. When the other side of a
-socket goes, so does its child; when that of `control` goes, so do all.
+A request is a message on `control` (the memory and the seconds that the child may take, and whether it has
+to be one that has read no other file) with descriptors beside it: a socket for the request itself and its
+answer, the file, and where to write numbers. The child answers on that socket, the length first; where it
+ends before that, the four bytes of its exit code follow. A child is forked before it is needed, so that a
+request need not wait for it, and one that read its file without trouble reads the next: a fork takes longer
+than a file. When the other side of a socket goes, so does its child; when that of `control` goes, so do all.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import select
 import signal
 import socket
 import struct
-from contextlib import suppress
+import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,34 @@ from . import answer
 from .content import TOO_MUCH
 from .warm import warm_up
 
-ORDER = struct.Struct("QQ")
+ORDER = struct.Struct("QQ?")
 LENGTH = struct.Struct("Q")
 ENDED = struct.Struct("i")
+DONE = b"+"
+MOST_FILES = 200  # for one child, so that nothing piles up in it
+
+
+@dataclass
+class Child:
+    """A process, the line on which it gets orders and says that it is done, and the socket of its request, if any."""
+
+    process: int
+    line: socket.socket
+    channel: socket.socket | None = None
+    used: bool = False
 
 
 @dataclass
 class Children:
-    """Those at work, each with the socket of its request, and the one that waits for the next."""
+    """Those that take orders, those that take no more, and the descriptors that none of them may keep."""
 
-    busy: dict[int, socket.socket] = field(default_factory=dict)
-    spare: tuple[int, socket.socket] | None = None
+    ours: tuple[int, ...]
+    alive: list[Child] = field(default_factory=list)
+    leaving: list[int] = field(default_factory=list)
+
+    def free(self, fresh: bool = False) -> Child | None:
+        """One that waits for an order; a `fresh` one has had none yet."""
+        return next((child for child in self.alive if child.channel is None and not (fresh and child.used)), None)
 
 
 def serve(control: socket.socket) -> None:
@@ -51,75 +71,86 @@ def serve(control: socket.socket) -> None:
     signal.set_wakeup_fd(wake)
     gc.disable()
     gc.freeze()
-    children, ours = Children(), (control.fileno(), woken, wake)
-    _fork(children, ours)
+    children = Children((control.fileno(), woken, wake))
+    _fork(children)
     while True:
         seen = _ready(control, woken, children)
-        if control.fileno() in seen:
-            _pass_on(control, children, ours)
         with suppress(BlockingIOError):
             os.read(woken, 4096)
-        if _reap(children, seen) and not children.busy and children.spare is None:  # nobody waits
-            _fork(children, ours)
+        for child in children.alive.copy():
+            _see_to(child, seen, children)
+        children.leaving = [process for process in children.leaving if not os.waitpid(process, os.WNOHANG)[0]]
+        if control.fileno() in seen:
+            _pass_on(control, children)
+        if not children.alive:  # nobody waits
+            _fork(children)
 
 
 def _ready(control: socket.socket, woken: int, children: Children) -> set[int]:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(woken, select.POLLIN)
-    for channel in children.busy.values():
-        poll.register(channel, 0)  # tells only that the other side has gone
+    for child in children.alive:
+        if child.channel is not None:
+            poll.register(child.line, select.POLLIN)
+            poll.register(child.channel, 0)  # tells only that the other side has gone
     return {descriptor for descriptor, _ in poll.poll()}
 
 
-def _pass_on(control: socket.socket, children: Children, ours: tuple[int, ...]) -> None:
+def _pass_on(control: socket.socket, children: Children) -> None:
     order, descriptors, *_ = socket.recv_fds(control, ORDER.size, 3)
     if not order:
-        for child in children.busy:
-            os.kill(child, signal.SIGKILL)
-        os._exit(0)  # which ends the spare one, too
+        for child in children.alive:
+            os.kill(child.process, signal.SIGKILL)
+        os._exit(0)
     channel, *files = descriptors
-    if children.spare is None:
-        _fork(children, ours)
-    if children.spare is not None:
-        child, line = children.spare
-        with suppress(OSError), line:  # it may have been killed, which will be seen
-            socket.send_fds(line, [order], descriptors)
-        children.busy[child], children.spare = socket.socket(fileno=channel), None
+    child = children.free(fresh=ORDER.unpack(order)[2]) or _fork(children)
+    with suppress(OSError):  # it may have been killed, which will be seen
+        socket.send_fds(child.line, [order], descriptors)
+    child.channel, child.used = socket.socket(fileno=channel), True
     for file in files:
         os.close(file)
 
 
-def _reap(children: Children, ready: set[int]) -> bool:
-    """Say how the children ended that did, and whether there were such."""
-    before = len(children.busy)
-    for child, channel in list(children.busy.items()):
-        gone = channel.fileno() in ready  # whoever asked
-        if gone:
-            os.kill(child, signal.SIGKILL)
-        ended, status = os.waitpid(child, 0 if gone else os.WNOHANG)  # asking again and again would take its time
-        if ended:
-            with suppress(OSError), children.busy.pop(child):
-                channel.sendall(ENDED.pack(os.waitstatus_to_exitcode(status)))
-    if children.spare is not None and os.waitpid(children.spare[0], os.WNOHANG)[0]:  # killed from outside
-        children.spare[1].close()
-        children.spare = None
-    return len(children.busy) < before
-
-
-def _fork(children: Children, ours: tuple[int, ...]) -> None:
-    line, end = socket.socketpair()
-    child = os.fork()
-    if child:
-        end.close()
-        children.spare = child, line
+def _see_to(child: Child, seen: set[int], children: Children) -> None:
+    """A child that is done waits for the next order; of one that ended, say how; one that nobody asks is ended."""
+    channel = child.channel
+    if channel is not None and child.line.fileno() in seen and child.line.recv(1) == DONE:
+        channel.close()
+        child.channel = None
+        if sum(other.channel is None for other in children.alive) > 1:  # several threads asked at once
+            child.line.close()  # which it finds once its answer is on its way
+            children.alive.remove(child)
+            children.leaving.append(child.process)
         return
+    gone = channel is not None and channel.fileno() in seen
+    if gone:
+        os.kill(child.process, signal.SIGKILL)
+    ended, status = os.waitpid(child.process, 0 if gone else os.WNOHANG)  # asking again and again would take its time
+    if ended:
+        children.alive.remove(child)
+        child.line.close()
+        if channel is not None:
+            with suppress(OSError), channel:
+                channel.sendall(ENDED.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _fork(children: Children) -> Child:
+    line, end = socket.socketpair()
+    process = os.fork()
+    if process:
+        end.close()
+        children.alive.append(Child(process, line))
+        return children.alive[-1]
     try:
         signal.set_wakeup_fd(-1)
-        for descriptor in ours:
+        for descriptor in children.ours:
             os.close(descriptor)
-        for other in (line, *children.busy.values()):
-            other.close()
+        line.close()
+        for other in children.alive:
+            other.line.close()
+            if other.channel is not None:
+                other.channel.close()
         _work(end)
         os._exit(0)
     finally:
@@ -128,39 +159,59 @@ def _fork(children: Children, ours: tuple[int, ...]) -> None:
 
 def _work(line: socket.socket) -> None:
     warm_up()
-    order, descriptors, *_ = socket.recv_fds(line, ORDER.size, 3)
-    if not order:
-        return
-    channel, file = socket.socket(fileno=descriptors[0]), descriptors[1]
-    into = mmap.mmap(descriptors[2], 0) if descriptors[2:] else None
-    _limit(*ORDER.unpack(order))
-    with channel.makefile("rb") as stream:
-        request = json.load(stream)
-    try:
-        given = _as_json(answer(file, request, into))
-    except MemoryError:
-        given = _as_json((None, TOO_MUCH))
-    channel.sendall(LENGTH.pack(len(given)))
-    channel.sendall(given)
+    _forbid()
+    for _ in range(MOST_FILES):
+        order, descriptors, *_ = socket.recv_fds(line, ORDER.size, 3)
+        if not order or not _answered(line, order, descriptors):
+            return
+
+
+def _answered(line: socket.socket, order: bytes, descriptors: list[int]) -> bool:
+    """Whether the file was read without trouble."""
+    memory, seconds, _ = ORDER.unpack(order)
+    _limit(memory, seconds)
+    channel = socket.socket(fileno=descriptors[0])
+    with ExitStack() as opened:
+        opened.callback(channel.close)
+        for descriptor in descriptors[1:]:
+            opened.callback(os.close, descriptor)
+        into = opened.enter_context(mmap.mmap(descriptors[2], 0)) if descriptors[2:] else None
+        with channel.makefile("rb") as stream:
+            request = json.load(stream)
+        try:
+            given = answer(descriptors[1], request, into)
+        except MemoryError:
+            given = None, TOO_MUCH
+        text = _as_json(given)
+        if given[1] is None:  # before the answer: whoever has got it goes
+            line.sendall(DONE)
+        with suppress(OSError):
+            channel.sendall(LENGTH.pack(len(text)))
+            channel.sendall(text)
+    return given[1] is None
 
 
 def _as_json(value: tuple[Any, str | None]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf8", "replace")
 
 
+def _forbid() -> None:
+    """Write no file, start no process, leave no core."""
+    for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
+        with suppress(OSError, ValueError):  # macOS does not know all of them
+            resource.setrlimit(kind, (0, 0))
+
+
 def _limit(memory: int, seconds: int) -> None:
-    """Take so much memory and processor time at most, write no file, start no process, leave no core."""
-    limits = {
-        resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NPROC: 0,
-    }
+    """Take so much more memory and processor time at most."""
     with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limits[resource.RLIMIT_AS] = pages * mmap.PAGESIZE + memory
-    for kind, amount in limits.items():
-        most = resource.getrlimit(kind)[1]
-        least = amount if most == resource.RLIM_INFINITY else min(amount, most)
-        with suppress(OSError, ValueError):  # macOS does not know all of them
-            resource.setrlimit(kind, (least, least))
+        _lower(resource.RLIMIT_AS, pages * mmap.PAGESIZE + memory)
+    _lower(resource.RLIMIT_CPU, ceil(time.process_time() + seconds))
+
+
+def _lower(kind: int, amount: int) -> None:
+    """The hard limit stays, so that the next file gets its own."""
+    hard = resource.getrlimit(kind)[1]
+    with suppress(OSError, ValueError):
+        resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
