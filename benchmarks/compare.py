@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import platform
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -16,13 +20,20 @@ Call = Callable[[], object]
 
 
 def timed(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds of each call, `repeats` times in turn, so that a slow minute is slow for all."""
+    """Seconds of each call, `repeats` times in turn, so that a slow minute is slow for all.
+
+    Each turn has another order, since a call finds in the caches what the one before it has left there, and
+    each call begins as a program does that does this once: without memory that an earlier one has left behind.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
+    order, chance = list(calls), random.Random(0)
     for _ in range(repeats):
-        for name, call in calls.items():
+        chance.shuffle(order)
+        for name in order:
+            give_memory_back()
             synchronise()
             start = time.perf_counter()
-            call()
+            calls[name]()
             synchronise()
             seconds[name].append(time.perf_counter() - start)
     return {name: summary(each) for name, each in seconds.items()}
@@ -36,6 +47,13 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
 def ratios(times: Mapping[str, Mapping[str, float]], ours: str) -> dict[str, float]:
     """How many times as long as ours the others take: above 1, ours is faster."""
     return {name: round(time_["median"] / times[ours]["median"], 3) for name, time_ in times.items() if name != ours}
+
+
+def give_memory_back() -> None:
+    """Collect what nothing refers to, and return free memory to the system where the C library can."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def synchronise() -> None:

@@ -67,8 +67,8 @@ class Config:
     recompute: bool = _flag(
         False, "keep no activations within a block, and compute them again: less memory, more time", action="store_true"
     )
-    sync_batch_norm: bool = _flag(
-        False, "under torchrun: batch statistics over all processes together", action="store_true"
+    parallel: str | None = _flag(
+        None, "under torchrun: batch statistics over all processes (sync-batch-norm), a part of each layer each (shard)"
     )
     compile: bool = _flag(False, "compile the model with torch.compile, in place", action="store_true")
 
@@ -94,6 +94,7 @@ METAVARS = {
     "warmup": "STEPS,..",
     "clip": "NORM,..",
     "cache": "MODE[:SIZE]",
+    "parallel": "HOW,..",
 }
 
 # A run that goes on may find its data elsewhere, read it in another way, or compute on another device; all else is
@@ -139,10 +140,19 @@ def check(config: Config) -> None:
         raise ConvaeError(f"--ema {config.ema:g} is not a decay. Give one between 0 and 1, as 0.999.")
     if config.patience is not None and config.patience < 1:
         raise ConvaeError(f"--patience {config.patience} is not a number of epochs. Give at least 1.")
-    if config.compile and config.recompute:
-        raise ConvaeError("--compile decides by itself what to compute again. Leave out --recompute.")
+    _refuse_together(config)
     if not -(2**63) <= config.seed < 2**64:
         raise ConvaeError(f"--seed {config.seed} does not fit into 64 bits. Give a smaller one.")
+
+
+def _refuse_together(config: Config) -> None:
+    """What works alone, but not with something else."""
+    if config.compile and config.recompute:
+        raise ConvaeError("--compile decides by itself what to compute again. Leave out --recompute.")
+    if "shard" in parse_parallel(config.parallel):
+        other = {"--compile": config.compile, "--classes": config.classes, "float16": config.precision == "float16"}
+        for name in (name for name, wanted in other.items() if wanted):
+            raise ConvaeError(f"--parallel shard does not go with {name}. Leave one of them out.")
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -153,6 +163,17 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise ConvaeError(f"--size {text!r} is not a size. Write 128, or 96x128 for height and width.")
     return int(sides[0]), int(sides[-1])
+
+
+WAYS = ("sync-batch-norm", "shard")
+
+
+def parse_parallel(text: str | None) -> frozenset[str]:
+    """ "sync-batch-norm", "shard", both or nothing."""
+    ways = frozenset(text.split(",") if text else ())
+    if unknown := ways.difference(WAYS):
+        raise ConvaeError(f"--parallel has no {min(unknown)!r}. There are {' and '.join(WAYS)}.")
+    return ways
 
 
 SIZES = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "": 2**30}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import pictures, tensorboard
-from .config import FREE, Config, Parser, add_flags, check, parse_cache, parse_size
+from .config import FREE, Config, Parser, add_flags, check, parse_cache, parse_parallel, parse_size
 from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
@@ -45,7 +45,11 @@ from .training import (
     hush,
     locked,
     ranks,
+    refuse_recurrent,
     seed_all,
+    set_weights,
+    twins,
+    whole_weights_of,
 )
 from .weights import save_model
 
@@ -113,7 +117,8 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
             config.compile,
             config.accumulate,
             config.recompute,
-            config.sync_batch_norm,
+            "sync-batch-norm" in parse_parallel(config.parallel),
+            "shard" in parse_parallel(config.parallel),
             processes,
         )
         if config.dry_run:
@@ -172,18 +177,20 @@ def _train(
     weights = fingerprint_of_path(weights_file(config.weights)) if config.weights else None
     caching = Caching(*parse_cache(config.cache))
 
-    def draw(phase: Phase, counts: Tensor | None) -> None:
-        if counts is not None and data.task != "sequences":
-            matrix = {"split": "test", "stage": phase.stage.name, "classes": list(data.classes)}
-            write_json(folder.path / "confusion.json", matrix | {"counts": counts.tolist()})
-        pictures.draw_phase(folder.path, phase, data, run, counts)
-
     regrouped = _before(built, run)
-    trainer = Trainer(run, splits, folder, built.models, stop, draw, config.guard, caching, weights)
+    trained = _in_shards(built) if run.shards else built
+
+    def finished(phase: Phase, counts: Tensor | None) -> None:
+        if run.shards:  # what one process draws and saves is whole, in the host's memory
+            set_weights(built.models, whole_weights_of(trained.models))
+        plain = next(each for each in built.phases if each.stage == phase.stage)
+        run.ranks.once(_draw, folder, plain, data, run.alone, counts)
+
+    trainer = Trainer(run, splits, folder, trained.models, stop, finished, config.guard, caching, weights)
     trainer.wanted, trainer.ema = _wanted(config, splits), config.ema
     if config.tensorboard:
         trainer.logged = tensorboard.writer(folder.path)
-    results = trainer.train(built.phases)
+    results = trainer.train(trained.phases)
     last = next(reversed(results.values()))
     summary = {
         "recipe": config.recipe,
@@ -202,6 +209,20 @@ def _train(
         summary["regrouped"] = {"groups": built.regrouping.groups, **regrouped}
     run.ranks.once(_finish, folder, built, _header(built, data), summary)
     return summary
+
+
+def _in_shards(built: Built) -> Built:
+    for phase in built.phases:
+        refuse_recurrent(phase.model)
+    models, phases = twins(built.models, built.phases)
+    return replace(built, models=models, phases=phases)
+
+
+def _draw(folder: Folder, phase: Phase, data: DataSet, run: Run, counts: Tensor | None) -> None:
+    if counts is not None and data.task != "sequences":
+        matrix = {"split": "test", "stage": phase.stage.name, "classes": list(data.classes)}
+        write_json(folder.path / "confusion.json", matrix | {"counts": counts.tolist()})
+    pictures.draw_phase(folder.path, phase, data, run, counts)
 
 
 def _before(built: Built, run: Run) -> dict[str, Any]:

@@ -15,10 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import torch_convae
+
 ROOT = Path(__file__).resolve().parents[2]
 # A small first rate: Adam blows up what is rounding in front of a BatchNorm. 24 images make two batches of 10 and one
 # of 4, each of them two shares; 6 are measured on.
-SHORT = ("--epochs", "1,1,1", "--lr", "1e-6,1e-3,1e-4", "--batch-size", "10", "--sync-batch-norm")
+SHORT = ("--epochs", "1,1,1", "--lr", "1e-6,1e-3,1e-4", "--batch-size", "10", "--parallel", "sync-batch-norm")
 
 
 def free_port() -> int:
@@ -91,6 +93,56 @@ def test_a_process_that_dies_ends_the_run_with_a_line_and_it_goes_on_bit_for_bit
     assert history(folder / "killed") == history(folder / "two")
     weights = [load_file(folder / name / "model.safetensors") for name in ("two", "killed")]
     assert all(torch.equal(weights[1][name], tensor) for name, tensor in weights[0].items())
+
+
+def test_layers_in_shards_learn_what_whole_ones_do_and_go_on_bit_for_bit(commands: Any, class_folder: Path) -> None:
+    # Five at a time: the sixth image that is measured is one that only one process has a share in.
+    options = ("--data", class_folder, *SHORT[:-2], "--batch-size", "5", "--release", "blocks", "--epochs", "1,1,4")
+    options += ("--ema", "0.5", "--clip", "1", "--best", "train_loss", "--lr", "1e-6,1e-4,1e-5")
+    sharded, folder = (*options, "--parallel", "sync-batch-norm,shard"), commands.folder
+    plain = commands(*options, "--parallel", "sync-batch-norm", "--out", "plain")
+    assert plain.code == 0, plain
+    first, other = map(commands.wait, start(commands, *sharded, "--out", "shards"))
+    assert (first.code, first.err, other.code, other.err) == (0, "", 0, ""), (first, other)
+    for before, after in zip(history(folder / "plain"), history(folder / "shards"), strict=True):
+        for name in (name for name, value in before.items() if isinstance(value, float)):
+            assert after[name] == pytest.approx(before[name], rel=1e-3, abs=1e-4), (before["stage"], name)
+    summary = json.loads((folder / "shards" / "summary.json").read_text())
+    kept = [stage["frozen"][0] for stage in summary["stages"].values()]
+    assert all(each["frozen_sha256_start"] == each["frozen_sha256_end"] for each in kept)
+    assert kept[1]["frozen_sha256_start"] != "nothing"
+
+    first, other = start(commands, *sharded, "--out", "cut")
+    while "head" not in commands.output(first):
+        time.sleep(0.05)
+    os.kill(other[0], signal.SIGKILL)
+    lost, _ = commands.wait(first), commands.wait(other)
+    assert lost.code == 1, lost
+    assert [commands.wait(one).code for one in start(commands, *sharded, "--out", "cut")] == [0, 0]
+    assert history(folder / "cut") == history(folder / "shards")
+    weights = [load_file(folder / name / "model.safetensors") for name in ("shards", "cut")]
+    assert all(torch.equal(weights[1][name], tensor) for name, tensor in weights[0].items())
+    assert torch_convae.load(folder / "shards").training is False
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--parallel", "shards"), "--parallel has no 'shards'. There are sync-batch-norm and shard."),
+        (("--parallel", "shard", "--compile"), "--parallel shard does not go with --compile"),
+        (("--parallel", "shard", "--precision", "float16"), "--parallel shard does not go with float16"),
+    ],
+)
+def test_what_shards_do_not_do_is_refused(train: Any, options: tuple[str, ...], message: str) -> None:
+    answer = train(*options)
+    assert answer.code == 2
+    assert message in answer.line
+
+
+def test_a_network_with_a_recurrent_layer_is_not_cut(train: Any) -> None:
+    first, other = map(train.wait, start(train, "vae-gru", "--limit", "8", "--parallel", "shard"))
+    assert (first.code, other.code, other.err) == (2, 2, "")
+    assert "--parallel shard cannot cut the GRU 'gru'" in first.line
 
 
 @pytest.mark.slow

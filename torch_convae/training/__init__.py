@@ -20,7 +20,9 @@ from .randomness import compute_deterministically, seed_all
 from .ranks import Lost, Ranks, complain, hush, ranks
 from .run import LAYOUTS, PRECISIONS, Run, device
 from .segments import segments_of
+from .shards import refuse_recurrent, twins
 from .stages import Release, Stage
+from .state import set_weights, whole_weights_of
 from .tasks import Objective, Task, classification, reconstruction, regression, segmentation, variational
 
 __all__ = [
@@ -66,10 +68,14 @@ __all__ = [
     "parameter_count",
     "ranks",
     "reconstruction",
+    "refuse_recurrent",
     "regression",
     "seed_all",
     "segmentation",
     "segments_of",
+    "set_weights",
     "train_mode",
+    "twins",
     "variational",
+    "whole_weights_of",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .shards import cut_as, whole
+
 
 class Average:
     """The average of parameters over the steps of a segment; with a decay of 0 it is off, and does nothing.
@@ -47,15 +49,15 @@ class Average:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"steps": self.steps, "values": self.values}
+        return {"steps": self.steps, "values": {name: whole(value) for name, value in self.values.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """What `state` gave, back."""
         self.steps = state["steps"]
         for name, value in self.values.items():
-            value.copy_(state["values"][name])
+            value.copy_(cut_as(state["values"][name], value))
 
     def _write(self, values: Mapping[str, Tensor]) -> None:
-        if values:
-            with torch.no_grad():
-                torch._foreach_copy_(list(self.parameters.values()), list(values.values()))
+        with torch.no_grad():
+            for name, value in values.items():
+                self.parameters[name].copy_(value)

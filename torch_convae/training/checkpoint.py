@@ -16,7 +16,7 @@ from .freezing import parameter_count
 from .guard import Watch
 from .phase import Progress
 from .run import Run
-from .state import Moments, set_weights, weights_of
+from .state import Moments, set_weights, whole_weights_of
 
 Checkpoint = dict[str, Any]
 FORM = 1  # of the nest below
@@ -41,7 +41,7 @@ def capture(position: Position, models: nn.Module, run: Run, identity: Mapping[s
         "identity": identity,
         "progress": asdict(position.progress),
         "watch": position.watch.to_dict(),
-        "weights": weights_of(models),
+        "weights": whole_weights_of(models),
         "moments": position.moments,
         "scaler": position.scaler,
         "average": position.average,

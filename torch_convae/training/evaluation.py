@@ -21,16 +21,18 @@ def evaluate(phase: Phase, examples: Examples, run: Run, batch_size: int) -> Mea
     statistics: Tensor | None = None
     phase.model.eval()
     run.ranks.spread(phase.model)
-    shares = [run.share(batch) for batch in in_order(examples, batch_size)]
-    with torch.inference_mode():
-        for images, targets, _ in examples.batches([share for share in shares if len(share)]):
+    shares = [run.to_measure(batch) for batch in in_order(examples, batch_size)]
+    counted = [counts for share, counts in shares if len(share)]
+    with torch.no_grad():  # and not in inference mode: shards that were gathered there could not train afterwards
+        batches = examples.batches([share for share, _ in shares if len(share)])
+        for (images, targets, _), is_counted in zip(batches, counted, strict=True):
             x = run.inputs(phase.model, images)
-            counts = task.weight(targets)
+            counts = task.weight(targets) * is_counted
             with run.autocast():
                 output = objective.output(x)
                 total += task.loss(output, x, targets).double() * counts
             weight += counts
-            if task.count:
+            if task.count and is_counted:
                 batch = task.count(output, targets)
                 statistics = batch if statistics is None else statistics + batch
         total, weight = run.ranks.sum(torch.stack([total, weight]))

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConvaeError
+from .shards import whole
 
 # The share of a new batch in the running statistics, by default.
 KERAS_MOMENTUM, TORCH_MOMENTUM = 0.01, 0.1
@@ -91,7 +92,7 @@ def frozen_hash(model: nn.Module) -> str:
             tensors |= dict(layer.named_buffers(recurse=False))
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{path}.{name}".encode())
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(whole(tensor.detach()).cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest() if digest.hexdigest() != empty else "nothing"
 
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from .segments import Group
+from .shards import whole
 
 
 def gradient_norms(groups: Sequence[Group], device: torch.device) -> list[Tensor]:
     """The norm of the gradient of each group, on the device."""
     gradients = ([p.grad for p in group.parameters.values() if p.grad is not None] for group in groups)
-    return [nn.utils.get_total_norm(each).to(device) for each in gradients]
+    return [whole(nn.utils.get_total_norm(each)).to(device) for each in gradients]
 
 
 def clip(groups: Sequence[Group], norms: Sequence[Tensor], largest: float) -> None:

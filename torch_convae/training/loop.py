@@ -34,7 +34,7 @@ from .reporting import bar, proof_of, results_of, say, tell, why_over, write
 from .run import Run
 from .saving import Saver
 from .segments import Segment, begin, segments_of
-from .state import moments_of, set_moments, set_weights, weights_of
+from .state import moments_of, set_moments, set_weights, whole_weights_of
 from .tasks import Objective
 
 SECONDS_BETWEEN_LOOKS = 2.0  # reading the loss waits for the device, so the progress bar does it rarely
@@ -51,7 +51,7 @@ class Trainer:
     folder: Folder
     models: nn.Module  # all that is trained, for the checkpoint
     stop: Stop
-    # Called when a stage ends, with its networks as they are and the test split's statistics.
+    # Called by every process when a stage ends, with its networks as they are and the test split's statistics.
     finished: Callable[[Phase, Tensor | None], object] = lambda phase, statistics: None  # noqa: ARG005
     guard: str = "rollback"
     caching: Caching = field(default_factory=Caching)
@@ -301,7 +301,7 @@ class Trainer:
         """The weights that were measured."""
         assert self.active is not None
         with self.active.average.in_place():
-            return {name: tensor.clone() for name, tensor in weights_of(self.models).items()}
+            return {name: tensor.clone() for name, tensor in whole_weights_of(self.models).items()}
 
     def _to_best(self) -> None:
         """The weights of the stage's best epoch, where they are wanted."""
@@ -329,7 +329,7 @@ class Trainer:
         self.progress.results[phase.stage.name] = results_of(phase, self.progress) | spent | figures
         with undisturbed(), self._free():
             statistics = self.measured["test"][1] if "test" in self.measured else None
-            self.run.ranks.once(self.finished, phase, statistics)
+            self.finished(phase, statistics)
 
 
 def _named(segment: Segment) -> dict[str, nn.Parameter]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from .batch_norm import synchronise
 from .randomness import generators, set_generators
 from .ranks import Ranks, named
 from .recompute import recompute
+from .shards import shard
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 LAYOUTS = ("channels-last", "contiguous")
@@ -32,6 +33,7 @@ class Run:
     accumulate: int = 1
     recompute: bool = False
     sync_batch_norm: bool = False
+    shard: bool = False
     ranks: Ranks = field(default_factory=Ranks)
 
     @property
@@ -41,25 +43,46 @@ class Run:
 
     def prepare(self, model: nn.Module) -> None:
         """Bring a model, in place, to the device and layout."""
-        # to() knows the memory format at run time; its stub does not.
-        model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        if not self.shards:
+            # to() knows the memory format at run time; its stub does not.
+            model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         if self.sync_batch_norm and self.ranks.count > 1:
             synchronise(model)
         if self.recompute:
             recompute(model)
+        if self.shards:  # layer by layer, so that none is on the device whole
+            shard(model, self.device, self.ranks.count)
         if self.compile:
             model.compile()  # in place: torch.compile(model) would change every name
 
     def wrap(self, objective: nn.Module) -> nn.Module:
         """What a step minimises, so that all processes have its gradients; to be called once all is frozen that is."""
-        if self.ranks.count == 1:
+        if self.ranks.count == 1 or self.shards:
             return objective
         where = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(objective, device_ids=where, gradient_as_bucket_view=True)
 
+    @property
+    def shards(self) -> bool:
+        """Whether each process holds a part of every layer."""
+        return self.shard and self.ranks.count > 1
+
+    @property
+    def alone(self) -> Run:
+        """How one process computes with a whole network: where shards are gathered."""
+        return replace(self, device=torch.device("cpu"), shard=False) if self.shards else self
+
     def share(self, batch: Tensor) -> Tensor:
         """This process's share of a batch of indices."""
         return batch.tensor_split(self.ranks.count)[self.ranks.rank]
+
+    def to_measure(self, batch: Tensor) -> tuple[Tensor, bool]:
+        """This process's share of a batch, and whether it counts.
+
+        To gather shards takes all processes, so one without a share then computes what another counts.
+        """
+        share = self.share(batch)
+        return (share, True) if len(share) or not self.shards else (batch[:1], False)
 
     def parts(self, batch: Tensor) -> list[Tensor]:
         """This process's share of a batch of indices, in the parts it is computed in: as many in every process."""

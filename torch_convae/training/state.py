@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConvaeError
+from .shards import cut_as, whole
 
 Moments = Mapping[str, Mapping[str, Any]]  # what an optimizer knows of each parameter, by the parameter's name
 
@@ -24,6 +25,11 @@ def weights_of(models: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def whole_weights_of(models: nn.Module) -> dict[str, Tensor]:
+    """The same, and all of those that are in shards."""
+    return {name: whole(tensor) for name, tensor in weights_of(models).items()}
+
+
 def set_weights(models: nn.Module, saved: Mapping[str, Tensor]) -> None:
     """Back to what they were, where they lie; other names or shapes are refused before anything is changed."""
     here = weights_of(models)
@@ -31,13 +37,17 @@ def set_weights(models: nn.Module, saved: Mapping[str, Tensor]) -> None:
         raise ConvaeError("The checkpoint is that of another network. Start over with --fresh.")
     with torch.no_grad():
         for name, tensor in here.items():
-            tensor.copy_(saved[name])
+            tensor.copy_(cut_as(saved[name], tensor))
 
 
 def moments_of(optimizer: torch.optim.Optimizer, models: nn.Module) -> dict[str, dict[str, Any]]:
     """What the optimizer knows, by name, so that it does not depend on the order or number of its groups."""
     names = {id(parameter): name for name, parameter in models.named_parameters()}
-    return {names[id(parameter)]: dict(state) for parameter, state in optimizer.state.items() if state}
+    return {
+        names[id(parameter)]: {key: whole(value) for key, value in state.items()}
+        for parameter, state in optimizer.state.items()
+        if state
+    }
 
 
 def set_moments(optimizer: torch.optim.Optimizer, models: nn.Module, moments: Moments) -> None:
@@ -55,4 +65,5 @@ def set_moments(optimizer: torch.optim.Optimizer, models: nn.Module, moments: Mo
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 # Fused optimizers walk through memory, so a moment has to lie as its parameter does.
-                optimizer.state[parameter][key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                moment = torch.empty_like(parameter, dtype=value.dtype)
+                optimizer.state[parameter][key] = moment.copy_(cut_as(value, parameter))
