@@ -179,17 +179,19 @@ def parse_parallel(text: str | None) -> frozenset[str]:
 SIZES = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "": 2**30}
 
 
-def parse_cache(text: str) -> tuple[str, int]:
+def parse_cache(text: str) -> tuple[str, int | None]:
     """ "auto", "off" or a number of views, and the bytes of memory behind a colon: 2GiB, 500MiB; a number is GiB."""
-    mode, _, size = text.partition(":")
+    mode, colon, size = text.partition(":")
     if mode not in ("auto", "off") and not (mode.isdecimal() and int(mode) > 0):
         raise ConvaeError(f"--cache {text!r} is neither auto, off nor a number of views.")
-    number = (size or "2GiB").rstrip("KMGiB")
+    if not colon:
+        return mode, None
+    number = size.rstrip("KMGiB")
     try:
-        count = float(number) * SIZES[(size or "2GiB").removeprefix(number)]
+        count = float(number) * SIZES[size.removeprefix(number)]
     except (ValueError, KeyError):
         count = -1
-    if not 0 <= count < 2**63 or text.endswith(":"):
+    if not 0 <= count < 2**63:
         raise ConvaeError(f"--cache {text!r} does not end with a size of memory. Write auto:2GiB or auto:500MiB.")
     return mode, int(count)
 

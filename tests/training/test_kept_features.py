@@ -1,5 +1,7 @@
 """Features of a frozen encoder are computed once: the same losses, whatever they are kept in."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_convae.training import Caching, Phase, Stage
+import torch_convae
+from torch_convae.data import Split
+from torch_convae.training import (
+    Caching,
+    Phase,
+    Run,
+    Splits,
+    Stage,
+    classification,
+    estimate,
+    freeze_all_but,
+    train_mode,
+)
+from torch_convae.training.caching import decide
+from torch_convae.training.features import Maker
 
 Build = Callable[..., Any]
 HEAD = (Stage("pretrain", 1, 1e-2), Stage("head", epochs=4, lr=1e-2, train=("head.*",)))
@@ -51,8 +67,39 @@ def test_the_losses_and_figures_are_those_without_and_the_encoder_runs_once(
         sum(once) <= 10 + 4 + 2 + 2 + 4
     )  # every image once, one more of each split to see its shape, the test at the end
     assert sum(every) >= 4 * (10 + 4)
-    assert second["frozen"][0]["features"] == ("memory" if caching.budget else "disk")
+    assert second["frozen"][0]["features"] == ("memory" if caching.budget is None else "disk")
     assert not (tmp_path / "kept/features").exists(), "what is not needed any more takes no space"
+
+
+def test_a_batch_of_features_is_gone_as_soon_as_nobody_holds_it(tmp_path: Path) -> None:
+    model = torch_convae.create("convae-classifier", classes=2, size=(8, 8))
+    split = Split(torch.zeros((4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+    for folder in (None, tmp_path / "features"):
+        kept = Maker(model, Run(torch.device("cpu")), 2).keep(split, folder)
+        gc.disable()
+        try:
+            ((features, *_),) = kept.batches([torch.tensor([2, 0])])
+            gone = weakref.ref(features)
+            del features, _
+            assert gone() is None, "garbage that waits to be collected is memory"
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize(("count", "where"), [(8, "memory"), (5000, "disk")])
+def test_they_take_less_memory_than_training_everything_would(tmp_path: Path, count: int, where: str) -> None:
+    model = torch_convae.create("convae-classifier", classes=2, size=(8, 8))
+    freeze_all_but(model, ["head.*"])
+    train_mode(model)
+    split = Split(torch.zeros((count, 1, 8, 8), dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
+    phase = Phase(Stage("head", 4, 1e-2, train=("head.*",)), model, classification())
+    splits, run = Splits(split, lambda *_: [], {}, 1), Run(torch.device("cpu"))
+    maker = Maker(model, run, 1)
+    need = estimate(run, phase, split.images[:1], split.targets[:1], everything=True)
+    made = count * maker.row_bytes(split)
+    assert (made < need.total - need.parameters) == (where == "memory")
+    found = decide(phase, splits, maker, Caching(), 4, tmp_path)
+    assert found.where == where, found.text
 
 
 def test_where_they_are_kept_changes_no_bit(tiny: Build, same: Callable[..., bool]) -> None:

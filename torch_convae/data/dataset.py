@@ -59,7 +59,7 @@ class Split:
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images and targets of these indices, where the split lies."""
-        return self.images[indices], self.targets[indices]
+        return self.images.index_select(0, indices), self.targets.index_select(0, indices)
 
     def fingerprint(self) -> str:
         """SHA-256 of all images and targets."""
@@ -72,7 +72,7 @@ class Split:
         """Images, targets and indices for each tensor of indices, where the split lies."""
         # All indices go to the device at once: moving them batch by batch would make each step wait.
         for indices in [batch.to(self.images.device) for batch in order]:
-            yield self.images[indices], self.targets[indices], indices
+            yield *self.take(indices), indices
 
 
 @dataclass(frozen=True, eq=False)

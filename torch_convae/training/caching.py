@@ -8,24 +8,30 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from .examples import Examples, Splits
 from .features import Maker, Rest
+from .memory import estimate
 from .phase import Phase
 from .run import Run
 
 MEMORY, DISK, NOWHERE = "memory", "disk", "nowhere"
 AUTO, OFF = "auto", "off"
-MEBIBYTE = 2**20
+MEBIBYTE, LARGEST = 2**20, 2**31
 
 
 @dataclass(frozen=True)
 class Caching:
-    """Features are kept: "auto", "off", or so many augmented views of each image; up to `budget` bytes of memory."""
+    """Features are kept: "auto", "off", or so many augmented views of each image; up to `budget` bytes of memory.
+
+    Without a budget they take no more than training the whole network would, so that a stage with a frozen encoder
+    needs less memory than the one after it; and no more than 2 GiB.
+    """
 
     mode: str = AUTO
-    budget: int = 2**31
+    budget: int | None = None
 
     @property
     def views(self) -> int:
@@ -56,12 +62,22 @@ def decide(phase: Phase, splits: Splits, maker: Maker, caching: Caching, epochs:
         return Decision(NOWHERE, f"features are computed anew in every epoch: {reason}")
     size = maker.row_bytes(splits.train) * len(splits.train)
     size += sum(replace(maker, views=1).row_bytes(split) * len(split) for split in _watched(splits).values())
-    if size > caching.budget and 2 * size > shutil.disk_usage(folder).free:
+    budget = caching.budget if caching.budget is not None else min(LARGEST, _training_all(phase, splits, maker.run))
+    if size > budget and 2 * size > shutil.disk_usage(folder).free:
         what = f"they would fill the disk ({size / MEBIBYTE:.0f} MiB)"
         return Decision(NOWHERE, f"features are computed anew in every epoch: {what}")
     views = f", {maker.views} views of each image," if splits.augment else ""
-    where = MEMORY if size <= caching.budget else DISK
+    where = MEMORY if size <= budget else DISK
     return Decision(where, f"features are computed once{views} and kept {_IN[where]} ({size / MEBIBYTE:.1f} MiB)")
+
+
+def _training_all(phase: Phase, splits: Splits, run: Run) -> int:
+    """What gradients, the optimizer and activations would take if all of the network trained."""
+    images, targets, _ = next(iter(splits.train.batches([torch.tensor([0])])))
+    count = min(splits.batch_size, len(splits.train))
+    batch = [each.expand(count, *each.shape[1:]) for each in (images, targets)]
+    need = estimate(run, phase, batch[0], batch[1], everything=True)
+    return need.total - need.parameters
 
 
 _IN = {MEMORY: "in memory", DISK: "on disk"}

@@ -54,7 +54,7 @@ class FeatureSplit:
     def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
         """Features, targets and indices of each tensor of indices, on the device."""
         for indices in order:
-            rows = [tensor[indices.to(tensor.device)].to(self.device) for tensor in self.store.tensors]
+            rows = [rows.to(self.device) for rows in self.store.take(indices)]
             yield nest_like(self.example, rows[:-1]), rows[-1], indices.to(self.device)
 
 

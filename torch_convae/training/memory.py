@@ -35,14 +35,15 @@ class Memory:
         return self.parameters + self.gradients + self.optimizer + self.activations
 
 
-def estimate(run: Run, phase: Phase, images: Tensor, targets: Tensor) -> Memory:
-    """What a step on such a batch needs, the model frozen and in the mode that the stage sets.
+def estimate(run: Run, phase: Phase, images: Tensor, targets: Tensor, everything: bool = False) -> Memory:
+    """What a step on such a batch needs, the model frozen as it is, or if `everything` trained, in the mode it is in.
 
     Images are bytes (N, C, H, W). Nothing is computed: the tensors have shapes and no numbers.
     """
     tensors = [*phase.model.parameters(), *phase.model.buffers()]
-    trained = sum(_bytes(parameter) for parameter in phase.model.parameters() if parameter.requires_grad)
-    kept = _kept(run, phase, images, targets)
+    parameters = phase.model.parameters()
+    trained = sum(_bytes(parameter) for parameter in parameters if everything or parameter.requires_grad)
+    kept = _kept(run, phase, images, targets, everything)
     return Memory(sum(map(_bytes, tensors)), trained, KEPT[phase.stage.optimizer] * trained, kept)
 
 
@@ -50,11 +51,11 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _kept(run: Run, phase: Phase, images: Tensor, targets: Tensor) -> int:
+def _kept(run: Run, phase: Phase, images: Tensor, targets: Tensor, everything: bool) -> int:
     """The bytes of what the forward pass of a step keeps, each storage once, the weights left out."""
     objective = Objective(phase.model, phase.task)
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        state = {name: _alike(fake, tensor) for name, tensor in _named(objective)}
+        state = {name: _alike(fake, tensor, everything) for name, tensor in _named(objective)}
         weights = {tensor.untyped_storage()._cdata for tensor in state.values()}
         found: dict[int, torch.UntypedStorage] = {}
 
@@ -74,8 +75,9 @@ def _named(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [*module.named_parameters(), *module.named_buffers()]
 
 
-def _alike(fake: FakeTensorMode, tensor: Tensor) -> Tensor:
-    return fake.from_tensor(tensor).requires_grad_(tensor.requires_grad)
+def _alike(fake: FakeTensorMode, tensor: Tensor, everything: bool) -> Tensor:
+    trains = tensor.requires_grad or (everything and isinstance(tensor, nn.Parameter))
+    return fake.from_tensor(tensor.detach()).requires_grad_(trains)
 
 
 class Peak:

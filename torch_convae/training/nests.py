@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,9 +15,9 @@ def leaves_of(nest: Any) -> list[Tensor]:
 
 def nest_like(nest: Any, leaves: Sequence[Any]) -> Any:
     """The same nest with these in the places of its tensors."""
-    rest = iter(leaves)
+    return _filled(nest, iter(leaves))
 
-    def fill(each: Any) -> Any:
-        return next(rest) if isinstance(each, Tensor) else type(each)(map(fill, each))
 
-    return fill(nest)
+def _filled(nest: Any, leaves: Iterator[Any]) -> Any:
+    # Not a function within the other: that would be a cycle, which keeps a batch alive until garbage is collected.
+    return next(leaves) if isinstance(nest, Tensor) else type(nest)(_filled(each, leaves) for each in nest)

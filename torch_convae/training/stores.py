@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import shutil
 from collections.abc import Sequence
@@ -27,11 +28,25 @@ class Store:
     tensors: tuple[Tensor, ...]
     folder: Path | None
     complete: bool
+    mappings: tuple[mmap.mmap, ...] = ()
 
     def put(self, indices: Tensor, rows: Sequence[Tensor]) -> None:
         """Fill these rows."""
         for tensor, values in zip(self.tensors, rows, strict=True):
             tensor[indices.to(tensor.device)] = values.to(tensor.device)
+        self._forget()
+
+    def take(self, indices: Tensor) -> list[Tensor]:
+        """These rows of each tensor."""
+        rows = [tensor.index_select(0, indices.to(tensor.device)) for tensor in self.tensors]
+        self._forget()
+        return rows
+
+    def _forget(self) -> None:
+        """Leave files in the system's memory, which it takes back when it needs it, and not in this process's."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapping in self.mappings:
+                mapping.madvise(mmap.MADV_DONTNEED)
 
     def finish(self) -> None:
         """Let files outlast whatever comes."""
@@ -56,21 +71,23 @@ def in_files(key: str, examples: Sequence[Tensor], count: int, folder: Path) -> 
     if not complete:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    tensors = (_mapped(folder / f"{place}.bin", each, count) for place, each in enumerate(examples))
-    return Store(key, tuple(tensors), folder, complete)
+    files = [_mapped(folder / f"{place}.bin", each, count) for place, each in enumerate(examples)]
+    mappings = tuple(mapping for _, mapping in files if mapping is not None)
+    return Store(key, tuple(tensor for tensor, _ in files), folder, complete, mappings)
 
 
-def _mapped(path: Path, example: Tensor, count: int) -> Tensor:
+def _mapped(path: Path, example: Tensor, count: int) -> tuple[Tensor, mmap.mmap | None]:
     shape = (count, *example.shape[1:])
-    numbers = math.prod(shape)
-    if not numbers:
-        return torch.empty(shape, dtype=example.dtype)
+    size = math.prod(shape) * example.element_size()
+    if not size:
+        return torch.empty(shape, dtype=example.dtype), None
     try:
-        with path.open("ab") as file:
+        with path.open("a+b") as file:
             # Space is taken now: a full disk under a mapped file would kill the process.
-            os.posix_fallocate(file.fileno(), 0, numbers * example.element_size())
+            os.posix_fallocate(file.fileno(), 0, size)
+            mapping = mmap.mmap(file.fileno(), size)
     except OSError as error:
         raise ConvaeError(
             f"{path} cannot be written: {error.strerror}. Free space, or compute features anew with --cache off."
         ) from error
-    return torch.from_file(str(path), shared=True, size=numbers, dtype=example.dtype).view(shape)
+    return torch.frombuffer(mapping, dtype=example.dtype).view(shape), mapping
