@@ -96,14 +96,20 @@ def measure(file: Path) -> tuple[int, int]:
     return sum(sizes), max(sizes)
 
 
+# Not getrusage: it begins with what the process that started this one had.
 PEAK = """
-import resource, sys
+import sys
 import torch, bridge
 from torch_convae.models import VGG16, VGG16Encoder
+from torch_convae.training.memory import Peak
 module = VGG16(classes=1000) if sys.argv[2] == "True" else VGG16Encoder()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for parameter in module.parameters():
+    parameter.data.fill_(0)  # so that all of its memory is there
+peak = Peak(torch.device("cpu"))
+peak.start()
+before = peak.read()
 bridge.load(module, sys.argv[1])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print((peak.read() - before) / 2**20)
 """
 
 

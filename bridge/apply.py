@@ -44,8 +44,11 @@ def load(module: nn.Module, source: Weights, **choices: Unpack[Choices]) -> Plan
     arrays = {copy.source: given[copy.source] for copy in plan.copied.values()}
     _refuse_contradictions(plan, targets, arrays)
     with torch.no_grad():
+        last = {copy.source: copy for copy in plan.copied.values()}
         for copy in plan.copied.values():
             _write(copy, targets[copy.target], arrays[copy.source])
+            if last[copy.source] is copy:
+                del arrays[copy.source]  # so that one array's pages are in memory at a time
         for name, value in plan.filled.items():
             tensor_of(module, name).fill_(value)
     return plan

@@ -96,3 +96,9 @@ def test_the_bridge_works_where_torchvision_keras_and_tensorflow_are_absent(tmp_
     )
     done = subprocess.run([sys.executable, "-c", use], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["2", "absent"], "")
+
+
+def test_what_takes_seconds_to_import_is_imported_where_it_is_used() -> None:
+    use = "import sys, torch_convae.train, bridge.__main__; print(*{'torchvision', 'torch._dynamo'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", use], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")

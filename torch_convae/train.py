@@ -186,8 +186,19 @@ def _train(
         plain = next(each for each in built.phases if each.stage == phase.stage)
         run.ranks.once(_draw, folder, plain, data, run.alone, counts)
 
-    trainer = Trainer(run, splits, folder, trained.models, stop, finished, config.guard, caching, weights)
-    trainer.wanted, trainer.ema = _wanted(config, splits), config.ema
+    trainer = Trainer(
+        run,
+        splits,
+        folder,
+        trained.models,
+        stop,
+        finished=finished,
+        guard=config.guard,
+        caching=caching,
+        weights=weights,
+        wanted=_wanted(config, splits),
+        ema=config.ema,
+    )
     if config.tensorboard:
         trainer.logged = tensorboard.writer(folder.path)
     results = trainer.train(trained.phases)

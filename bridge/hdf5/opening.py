@@ -17,6 +17,8 @@ import numpy as np
 from ..errors import BridgeError
 from ..source import Array, Shape
 
+LARGE = 1 << 20  # bytes
+
 
 def regular(path: Path) -> int:
     """The descriptor of a regular file, open for reading; opening a pipe or a device would wait for it."""
@@ -41,6 +43,13 @@ class Bytes:
     descriptor: int
     start: int
     size: int
+
+    def _mapped(self, place: int, size: int) -> tuple[mmap.mmap, int]:
+        """Memory that has these bytes of the file, and where in it; a large array's goes with the array."""
+        if size < LARGE:
+            return self._mapping, place
+        first = place - place % mmap.ALLOCATIONGRANULARITY
+        return mmap.mmap(self.descriptor, place + size - first, access=mmap.ACCESS_COPY, offset=first), place - first
 
     @cached_property
     def _mapping(self) -> mmap.mmap:
@@ -67,7 +76,8 @@ class Bytes:
         if offset + count * dtype.itemsize > self.size or not self.is_there():
             raise BridgeError(f"{self.path} has changed meanwhile. Read it again.")
         try:
-            return np.frombuffer(self._mapping, dtype, count, self.start + offset).reshape(shape)
+            mapping, place = self._mapped(self.start + offset, count * dtype.itemsize)
+            return np.frombuffer(mapping, dtype, count, place).reshape(shape)
         except (OSError, ValueError) as error:
             raise BridgeError(f"{self.path} cannot be read ({error}). Read it again.") from error
 

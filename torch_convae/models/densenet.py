@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torchvision.models.densenet import DenseNet
 
 from .blocks import dense
 from .heads import DenseHead
@@ -49,6 +48,8 @@ class DenseNet121(Model):
     ) -> None:
         super().__init__("torch" if in_channels == 3 else "unit", softmax if classes else None)
         _refuse(classes, head, pool, depths)
+        from torchvision.models.densenet import DenseNet  # here, because it takes seconds to import
+
         network = DenseNet(GROWTH, tuple(depths), STEM, num_classes=1)
         self.depths = tuple(depths)
         self.features: nn.Sequential = network.features

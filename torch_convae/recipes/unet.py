@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,55 +57,42 @@ def map_scales(model: VGG16UNet, split: Split | FileSplit) -> tuple[float, ...]:
     return tuple(float(f"{float(m.std()):.3g}") or 1.0 for m in maps)
 
 
-VGG16_UNET = Recipe(
+_of_masks = partial(Recipe, data=None, task="masks", layout="contiguous")
+
+VGG16_UNET = _of_masks(
     about="U-Net on VGG16: train the decoder on the frozen encoder of --weights, then fine-tune all",
-    data=None,
-    task="masks",
     stages=(
         Stage("head", epochs=4, lr=1e-3, train=("decoder.*",), decay=True),
         Stage("finetune", epochs=8, lr=1e-4, decay=True),
     ),
     batch_size=8,
-    layout="contiguous",
     build=_build,
 )
-AZAVEA = Recipe(
+AZAVEA = _of_masks(
     about="azavea's U-Net from scratch, on windows flipped and turned",
-    data=None,
-    task="masks",
     stages=(Stage("train", epochs=30, lr=1e-3),),
     batch_size=8,
-    layout="contiguous",
     build=segmenter("azavea_unet"),
     augment="flip,vflip,turn",
 )
-JOCICMARKO = Recipe(
+JOCICMARKO = _of_masks(
     about="the ultrasound U-Net, by the Dice loss at a small rate",
-    data=None,
-    task="masks",
     stages=(Stage("train", epochs=20, lr=1e-5),),
     batch_size=32,
-    layout="contiguous",
     build=segmenter("jocicmarko_unet"),
     loss="dice",
     size="96",
 )
-ZHIXUHAO = Recipe(
+ZHIXUHAO = _of_masks(
     about="zhixuhao's U-Net for membranes, with dropout, on images flipped, shifted and zoomed",
-    data=None,
-    task="masks",
     stages=(Stage("train", epochs=100, lr=1e-4),),
     batch_size=2,
-    layout="contiguous",
     build=segmenter("zhixuhao_unet"),
     augment="flip,scale,crop",
 )
-SHALLOW = Recipe(
+SHALLOW = _of_masks(
     about="image-segmentation-keras's U-Net of three levels, by Adadelta",
-    data=None,
-    task="masks",
     stages=(Stage("train", epochs=5, lr=1.0, optimizer="adadelta"),),
     batch_size=2,
-    layout="contiguous",
     build=segmenter("shallow_unet"),
 )
