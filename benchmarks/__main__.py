@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--peers", metavar="PYTHON", help="train_step: an interpreter with Keras, TensorFlow and JAX")
     parser.add_argument("--device", help="frozen: cpu or cuda; gpu: another device, to try the code on with --tiny")
     parser.add_argument("--data", type=Path, help="gpu: a folder of Fashion-MNIST, to train on end to end")
-    parser.add_argument("--tiny", action="store_true", help="train_step, gpu: next to no work, to try the code")
+    parser.add_argument("--tiny", action="store_true", help="all but convert: next to no work, to try the code")
     parser.add_argument("--all-cores", action="store_true", help="use every core; the default is one, with one thread")
     parser.add_argument("--save", metavar="MACHINE", help="keep the result under benchmarks/results, with this name")
     options = parser.parse_args()
@@ -34,7 +34,7 @@ def main() -> int:
     if options.benchmark == "convert":
         result = convert.run(options.weights, options.top, options.repeats)
     elif options.benchmark == "frozen":
-        result = frozen.run(options.repeats, place)
+        result = frozen.run(options.repeats, place, options.tiny)
     elif options.benchmark == "gpu":
         result = gpu.run(device(place), options.repeats, options.data, options.tiny)
     else:

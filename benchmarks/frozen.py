@@ -48,15 +48,19 @@ class PooledVGG16(Model):
         return logits
 
 
-def run(repeats: int, name: str = "auto") -> dict[str, Any]:
-    """Seconds of an epoch after the first, kept and computed, for the conv autoencoder's classifier and VGG16."""
+def run(repeats: int, name: str = "auto", tiny: bool = False) -> dict[str, Any]:
+    """Seconds of an epoch after the first, kept and computed, for the conv autoencoder's classifier and VGG16.
+
+    `tiny` tries the code.
+    """
+    images, photographs = (BATCH, 4) if tiny else (640, 64)
     where = device(name)
     torch.manual_seed(0)
     results = {
         "convae-classifier, 28 x 28": _compare(
-            create("convae-classifier", classes=10), (640, 1, 28, 28), repeats, where
+            create("convae-classifier", classes=10), (images, 1, 28, 28), repeats, where
         ),
-        "VGG16's pooled features, 64 x 64": _compare(PooledVGG16(10), (64, 3, 64, 64), repeats, where),
+        "VGG16's pooled features, 64 x 64": _compare(PooledVGG16(10), (photographs, 3, 64, 64), repeats, where),
     }
     return {
         "benchmark": "frozen",
