@@ -108,7 +108,7 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
             f"There is no recipe {config.recipe!r}. There are {', '.join(RECIPES)}; --list explains them."
         )
     recipe = RECIPES[config.recipe]
-    where = device(config.device)
+    where, ways = device(config.device), parse_parallel(config.parallel)
     with ranks(where.type == "cuda") as processes, ExitStack() as stack:
         run = Run(
             where,
@@ -117,18 +117,18 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
             config.compile,
             config.accumulate,
             config.recompute,
-            "sync-batch-norm" in parse_parallel(config.parallel),
-            "shard" in parse_parallel(config.parallel),
+            "sync-batch-norm" in ways,
+            "shard" in ways and processes.count > 1,
             processes,
         )
         if config.dry_run:
-            data, built = processes.together(_built, config, recipe)
+            data, built = processes.together(_built, config, recipe, run)
             rehearse(config, run, data, built, _splits(config, run, data, built))
             return {}
         folder = processes.once(
             stack.enter_context, locked(Path(config.out or f"runs/{config.recipe.replace(':', '-')}"))
         )
-        data, built = processes.together(_built, config, recipe)
+        data, built = processes.together(_built, config, recipe, run)
         keep = {key: value for key, value in asdict(config).items() if key not in FREE}
         processes.once(folder.begin, keep, config.fresh)
         if processes.once(folder.summary.exists):
@@ -146,11 +146,13 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
         return summary
 
 
-def _built(config: Config, recipe: Recipe) -> tuple[DataSet, Built]:
+def _built(config: Config, recipe: Recipe, run: Run) -> tuple[DataSet, Built]:
     data = _data(config, recipe)
     seed_all(config.seed)
     built = build(recipe, config, data)
     built = replace(built, phases=staged(built.phases, recipe.stages, config))
+    for phase in built.phases if run.shards else ():
+        refuse_recurrent(phase.model)
     return built.regrouping.data if built.regrouping else data, built
 
 
@@ -223,8 +225,6 @@ def _train(
 
 
 def _in_shards(built: Built) -> Built:
-    for phase in built.phases:
-        refuse_recurrent(phase.model)
     models, phases = twins(built.models, built.phases)
     return replace(built, models=models, phases=phases)
 

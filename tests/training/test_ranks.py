@@ -143,6 +143,7 @@ def test_a_network_with_a_recurrent_layer_is_not_cut(train: Any) -> None:
     first, other = map(train.wait, start(train, "vae-gru", "--limit", "8", "--parallel", "shard"))
     assert (first.code, other.code, other.err) == (2, 2, "")
     assert "--parallel shard cannot cut the GRU 'gru'" in first.line
+    assert not (train.folder / "runs/vae-gru/config.json").exists(), "a run that cannot be is not begun"
 
 
 @pytest.mark.slow

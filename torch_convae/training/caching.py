@@ -26,8 +26,8 @@ MEBIBYTE, LARGEST = 2**20, 2**31
 class Caching:
     """Features are kept: "auto", "off", or so many augmented views of each image; up to `budget` bytes of memory.
 
-    Without a budget they take no more than training the whole network would, so that a stage with a frozen encoder
-    needs less memory than the one after it; and no more than 2 GiB.
+    Without a budget they take no more than training the whole network would, since a frozen encoder is to save
+    memory, too; and no more than 2 GiB.
     """
 
     mode: str = AUTO

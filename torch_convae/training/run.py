@@ -33,7 +33,7 @@ class Run:
     accumulate: int = 1
     recompute: bool = False
     sync_batch_norm: bool = False
-    shard: bool = False
+    shards: bool = False  # each process holds a part of every layer
     ranks: Ranks = field(default_factory=Ranks)
 
     @property
@@ -63,14 +63,9 @@ class Run:
         return DistributedDataParallel(objective, device_ids=where, gradient_as_bucket_view=True)
 
     @property
-    def shards(self) -> bool:
-        """Whether each process holds a part of every layer."""
-        return self.shard and self.ranks.count > 1
-
-    @property
     def alone(self) -> Run:
         """How one process computes with a whole network: where shards are gathered."""
-        return replace(self, device=torch.device("cpu"), shard=False) if self.shards else self
+        return replace(self, device=torch.device("cpu"), shards=False) if self.shards else self
 
     def share(self, batch: Tensor) -> Tensor:
         """This process's share of a batch of indices."""
