@@ -123,7 +123,8 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
         )
         if config.dry_run:
             data, built = processes.together(_built, config, recipe, run)
-            rehearse(config, run, data, built, _splits(config, run, data, built))
+            whole = replace(run, shards=False)  # what is estimated is a network that is not cut
+            rehearse(config, whole, data, built, _splits(config, run, data, built))
             return {}
         folder = processes.once(
             stack.enter_context, locked(Path(config.out or f"runs/{config.recipe.replace(':', '-')}"))
