@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +123,29 @@ def test_a_stop_that_comes_before_the_first_step_is_heeded(
     assert answer.err.count("\n") == 1
     assert f"stopped by {number.name}" in answer.line
     assert train(*command).code == 0
+
+
+STOPPED_WITH_A_FILE_IN_HAND = """
+import os, signal
+from torch_convae.training import Interrupted, graceful
+
+def look() -> None:
+    held = open(os.devnull)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+try:
+    with graceful():
+        look()
+except Interrupted as stopped:
+    print(stopped)
+"""
+
+
+def test_a_stop_between_open_and_with_warns_of_no_file() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-W", "default", "-c", STOPPED_WITH_A_FILE_IN_HAND], capture_output=True, text=True, check=True
+    )
+    assert (answer.stdout, answer.stderr) == ("stopped by SIGTERM\n", "")
 
 
 def children(process: int) -> list[int]:

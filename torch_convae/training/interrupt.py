@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ def graceful() -> Iterator[Stop]:
         for one, handler in before.items():
             signal.signal(one, handler)
         if not stop.waits:
+            # It may come between `open` and `with`; the file is closed with the process, and nothing leaks.
+            warnings.simplefilter("ignore", ResourceWarning)
             raise Interrupted(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
