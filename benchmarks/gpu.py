@@ -77,9 +77,9 @@ def measured(work: Work, peak: float, repeats: int, tiny: bool) -> dict[str, Any
     for compiled, layout in product((False,) if tiny else (False, True), LAYOUTS):
         run = Run(device, "bfloat16", layout, compiled)
         name = f"{layout}, {'compiled' if compiled else 'eager'}"
-        sides = {f"torch-convae, {name}": loops.ours(work, run), f"plain PyTorch, {name}": loops.pure(work, run, [])}
+        sides = {f"torch-convae, {name}": loops.ours(work, run), f"plain PyTorch, {name}": loops.pure(work, run)}
         if (other := _peer(work)) is not None:
-            sides[f"segmentation_models_pytorch, {name}"] = loops.pure(other, run, [])
+            sides[f"segmentation_models_pytorch, {name}"] = loops.pure(other, run)
         for side in sides.values():
             side(1)  # warms up and compiles
         trained = [{each: side(work.steps).wall for each, side in sides.items()} for _ in range(repeats)]

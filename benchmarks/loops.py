@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -69,25 +70,31 @@ class Unsaved(Folder):
 
 
 @dataclass(frozen=True, eq=False)
-class Clocked(Split):
-    """Examples that note the processor's time whenever a batch is fetched, and so how long a step took."""
+class Paired(Split):
+    """Examples that, between one step and the next, have another take the same step; seconds of both, in pairs.
 
-    seconds: list[float] = field(default_factory=list)
+    A step is over when the next batch is asked for. So close together, both meet the same moods of the machine.
+    """
+
+    other: Callable[[int], object] = lambda step: None  # noqa: ARG005
+    seconds: list[tuple[float, float]] = field(default_factory=list)
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
-        """Those of the split; a step is over when the next batch is asked for."""
-        begun: float | None = None
-        for batch in super().batches(order):
-            if begun is not None:
-                self.seconds.append(time.process_time() - begun)
+        """Those of the split."""
+        begun, took = time.process_time(), 0.0
+        for step, batch in enumerate(super().batches(order)):
+            if step:
+                took, begun = time.process_time() - begun, time.process_time()
+                self.other(step - 1)
+                self.seconds.append((took, time.process_time() - begun))
             begun = time.process_time()
             yield batch
 
 
-def ours(work: Work, run: Run, clocked: Clocked | None = None) -> Loop:
+def ours(work: Work, run: Run, examples: Split | None = None) -> Loop:
     """`Trainer`, as `torch_convae.train` runs it, but for the checkpoint; a step before, and then those asked for."""
     model = work.model()
-    examples = clocked or Clocked(work.images, work.targets)
+    examples = examples or Split(work.images, work.targets)
     phase = Phase(Stage("epoch", 2, LR), model, work.task)
 
     def epoch(steps: int) -> Trained:
@@ -96,7 +103,8 @@ def ours(work: Work, run: Run, clocked: Clocked | None = None) -> Loop:
         def order(_: int, epoch: int) -> Iterable[Tensor]:
             if epoch == 1:
                 watch.start()  # the optimizer has its memory by now, as in the other loops
-            return [torch.arange(part.start, part.stop) for part in work.batches(steps if epoch else 1)]
+            parts = [torch.arange(part.start, part.stop) for part in work.batches(work.steps)]
+            return islice(cycle(parts), steps if epoch else 1)
 
         with graceful() as stop:
             trainer = Trainer(run, Splits(examples, order, {}, work.batch), Unsaved(Path()), model, stop)
@@ -125,8 +133,21 @@ def tutorial(work: Work) -> Loop:
     return epoch
 
 
-def pure(work: Work, run: Run, seconds: list[float], clock: Callable[[], float] = time.process_time) -> Loop:
+def pure(work: Work, run: Run) -> Loop:
     """Forward, backward and step on batches that are ready, in the run's layout and precision; nothing else."""
+    step = bare_step(work, run)
+
+    def epoch(steps: int) -> Trained:
+        watch, total = Watch(), torch.zeros((), device=work.images.device)
+        for index in range(steps):
+            total += step(index)
+        return watch.read(float(total) / steps)
+
+    return epoch
+
+
+def bare_step(work: Work, run: Run) -> Callable[[int], Tensor]:
+    """One step of `pure`, on the batch of that number, counted round and round; its loss."""
     model = work.model()
     run.prepare(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, eps=EPSILON, fused=True)
@@ -135,20 +156,16 @@ def pure(work: Work, run: Run, seconds: list[float], clock: Callable[[], float] 
     if work.targets.dim() == 4:
         ready = [(x, x) for x, _ in ready]
 
-    def epoch(steps: int) -> Trained:
-        watch, total = Watch(), torch.zeros((), device=work.images.device)
-        for x, y in ready[:steps]:
-            begun = clock()
-            with run.autocast():
-                loss = loss_of(model(x).float(), y)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            seconds.append(clock() - begun)
-            total += loss.detach()
-        return watch.read(float(total) / steps)
+    def step(index: int) -> Tensor:
+        x, y = ready[index % len(ready)]
+        with run.autocast():
+            loss = loss_of(model(x).float(), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
 
-    return epoch
+    return step
 
 
 def lightning(work: Work) -> Loop:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
+from statistics import quantiles
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from .work import Work, autoencoder, unet
 # So far the losses may be apart, at the first step and at the second. That one's is of weights which each loop has
 # moved by itself, and Adam's first step is as large for a gradient of rounding errors as for any other.
 TOLERANCES, TOLERANCES_OF_BFLOAT16 = (1e-4, 5e-3), (5e-2, 5e-2)
+QUARTERS = ("lower", "median", "upper")
 LAYOUTS = ("contiguous", "channels-last")
 BFLOAT16 = "torch-convae, bfloat16"
 
@@ -75,20 +76,16 @@ def compared(work: Work, repeats: int, python: str, backends: tuple[str, ...]) -
 
 
 def overhead(work: Work, layout: str, repeats: int) -> dict[str, Any]:
-    """How much longer a step of ours takes than forward, backward and the optimizer's step alone."""
-    run, bare = Run(torch.device("cpu"), layout=layout), list[float]()
-    clocked = loops.Clocked(work.images, work.targets)
-    sides = (loops.ours(work, run, clocked), loops.pure(work, run, bare))
-    for repeat in range(repeats + 1):
-        for side in sides:
-            side(work.steps)
-        if repeat == 0:  # to warm up
-            clocked.seconds.clear()
-            bare.clear()
+    """How much longer a step of ours takes than forward, backward and the optimizer's step alone; in pairs of steps."""
+    run = Run(torch.device("cpu"), layout=layout)
+    paired = loops.Paired(work.images, work.targets, other=loops.bare_step(work, run))
+    loops.ours(work, run, paired)(repeats * work.steps)
+    shares = [mine / bare - 1 for mine, bare in paired.seconds]
+    mine, bare = zip(*paired.seconds, strict=True)
     return {
-        "seconds": {"ours": summary(clocked.seconds), "pure": summary(bare)},
-        "share": round(median(clocked.seconds) / median(bare) - 1, 4),
-        "share_of_the_fastest": round(min(clocked.seconds) / min(bare) - 1, 4),
+        "pairs": len(shares),
+        "seconds": {"ours": summary(mine), "pure": summary(bare)},
+        "share": {quarter: round(share, 4) for quarter, share in zip(QUARTERS, quantiles(shares), strict=True)},
     }
 
 
