@@ -51,6 +51,7 @@ def _stage(phase: Phase, splits: Splits, index: int) -> Outline:
         "releases": [asdict(release) for release in phase.stage.release],
         "warmup": phase.stage.warmup,
         "clip": phase.stage.clip,
+        "plateau": phase.stage.plateau,
         "optimizer_state": "kept" if phase.stage.keep_optimizer else "fresh",
         "parameters": parameter_count(list(phase.model.parameters())),
         "steps": len(list(splits.order(index, 0))),

@@ -1,5 +1,8 @@
 """What frozen means, layer by layer."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -162,6 +165,31 @@ def test_a_rate_falls_to_a_tenth_where_the_stage_says() -> None:
     rates = [deep_nets_for_eo.rate(epoch / 50) for epoch in range(50)]
     assert rates == pytest.approx([1e-2] * 24 + [1e-3] * 10 + [1e-4] * 10 + [1e-5] * 6)
     assert Stage("all", 4, 1.0, decay=True, drops=(0.5,)).rate(0.5) == pytest.approx(0.05)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
+def test_a_rate_falls_on_the_plateaus_on_which_that_of_keras_does() -> None:
+    keras = pytest.importorskip("keras")
+    losses = [1.0, 0.5, 0.4995, 0.52, 0.4992, 0.49, 0.49, 0.491, 0.3, 0.31, 0.2999, 0.2995, 0.3, 0.3, 0.3]
+    callback = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.1, patience=3, min_delta=1e-3)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0))
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, loss in enumerate(losses):
+        callback.on_epoch_end(epoch, {"val_loss": loss})
+        rate = Stage("train", 100, 1.0, plateau=3).on_plateaus(losses[: epoch + 1])
+        assert rate == pytest.approx(float(model.optimizer.learning_rate), rel=1e-6), epoch
+    assert rate == pytest.approx(1e-3), "three plateaus"
+    assert Stage("train", 100, 1.0).on_plateaus(losses) == 1.0
+
+
+def test_a_plateau_lowers_the_rate_of_the_steps_after_it(tiny: Callable[..., Any]) -> None:
+    built = tiny(stages=(Stage("finetune", epochs=5, lr=1e-12, plateau=2),))
+    rates: list[float] = []
+    built.trainer.logged = lambda history: rates.append(built.trainer.active.optimizer.param_groups[0]["lr"])
+    built.train()
+    assert rates == pytest.approx([1e-12] * 3 + [1e-13] * 2)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rmsprop", "RMSprop"), ("adadelta", "Adadelta"), ("sgd", "SGD")])

@@ -32,6 +32,7 @@ def _stages(recipe: Recipe) -> list[str]:
 
 def _stage(stage: Stage) -> str:
     falls = "falling to 0" if stage.decay else f"falling {len(stage.drops)} times" if stage.drops else ""
+    falls = f"falling after {stage.plateau} epochs no better" if stage.plateau else falls
     epochs = f"{stage.epochs} epoch{'' if stage.epochs == 1 else 's'}"
     later = [f"{', '.join(each.train)} at {stage.lr * each.rate:g}" for each in stage.release]
     parts = [epochs, f"{stage.optimizer} at {stage.lr:g}", falls, f"trains {', '.join(stage.train)}", *later]

@@ -70,7 +70,7 @@ VGG16_UNET = _of_masks(
 )
 AZAVEA = _of_masks(
     about="azavea's U-Net from scratch, on windows flipped and turned",
-    stages=(Stage("train", epochs=30, lr=1e-3),),
+    stages=(Stage("train", epochs=100, lr=1e-3, plateau=10),),
     batch_size=8,
     build=segmenter("azavea_unet"),
     augment="flip,vflip,turn",

@@ -49,7 +49,8 @@ def optimizer_for(stage: Stage, released: Iterable[Any]) -> torch.optim.Optimize
 def set_rates(optimizer: torch.optim.Optimizer, stage: Stage, segment: Segment, progress: Progress, steps: int) -> None:
     """The rate of each group at a step of an epoch of so many: its share of the stage's, less while it warms up."""
     done = progress.epoch + progress.step / steps
+    slower = progress.slower * stage.on_plateaus(progress.losses(stage.name))
     for own, group in zip(optimizer.param_groups, segment.groups, strict=True):
         since = (done - group.release.epoch) * steps + 1
         warm = min(1.0, since / stage.warmup) if stage.warmup else 1.0
-        own["lr"] = stage.rate(done / stage.epochs) * group.release.rate * progress.slower * warm
+        own["lr"] = stage.rate(done / stage.epochs) * group.release.rate * slower * warm

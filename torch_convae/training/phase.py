@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,10 @@ class Progress:
     spikes: list[dict[str, Any]] = field(default_factory=list)  # of all stages
     history: list[dict[str, Any]] = field(default_factory=list)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def losses(self, stage: str) -> Iterator[float]:
+        """One for each epoch of a stage that is done: of the val split, or of training where there is none."""
+        return (line.get("val_loss", line["train_loss"]) for line in self.history if line["stage"] == stage)
 
     def next_epoch(self) -> None:
         """An epoch is done."""

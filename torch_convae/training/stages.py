@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+TENTH = 0.1
+LOWER = 1e-3  # what a loss has to be lower by to be off a plateau
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class Stage:
     leave those as they are; only their weights train. Keras's guide to transfer learning advises it for
     fine-tuning: a switch to the statistics of single batches undoes what the head has learned. With
     `decay` the rate falls in a straight line to zero over the stage; at each share of the stage in `drops` it
-    falls to a tenth. `optimizer` is one of `OPTIMIZERS`; `weight_decay` pulls everything that trains to zero.
+    falls to a tenth, and so it does after `plateau` epochs in which the loss of the val split, or of training where there
+    is none, was not lower by more than 0.001 (Keras's ReduceLROnPlateau). `optimizer` is one of `OPTIMIZERS`; `weight_decay` pulls everything that trains to zero.
 
     `release` frees more of the network later, or at other rates: what several patterns match belongs to the last
     of them. The rate of what is released rises in a straight line over `warmup` steps. Gradients whose norm, all
@@ -42,6 +48,7 @@ class Stage:
     batch_statistics: bool = True
     decay: bool = False
     drops: tuple[float, ...] = ()
+    plateau: int = 0  # 0: never
     optimizer: str = "adam"
     weight_decay: float = 0.0
     release: tuple[Release, ...] = ()
@@ -56,5 +63,17 @@ class Stage:
 
     def rate(self, done: float) -> float:
         """The learning rate when this share of the stage is done."""
-        rate = self.lr * 0.1 ** sum(done >= drop for drop in self.drops)
+        rate = self.lr * TENTH ** sum(done >= drop for drop in self.drops)
         return rate * (1 - done) if self.decay else rate
+
+    def on_plateaus(self, losses: Iterable[float]) -> float:
+        """What the plateaus of the losses so far, one an epoch, make of the rate: 1, or a tenth for each of them."""
+        best, since, rate = math.inf, 0, 1.0
+        for loss in losses if self.plateau else ():
+            if loss < best - LOWER:
+                best, since = loss, 0
+                continue
+            since += 1
+            if since == self.plateau:
+                since, rate = 0, rate * TENTH
+        return rate
