@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -74,6 +75,44 @@ def test_a_run_that_was_killed_twice_goes_on_to_the_same_bits(
     assert (again.code, again.err) == (0, "")
     assert "\nhead" not in again.out, "it began again instead of going on"
     same_end(tmp_path / "run", whole)
+
+
+SMALL = ("--limit", "8", "--size", "32", "--batch-size", "4", "--workers", "1")
+EVERY_RECIPE = {
+    "vae-gru": ("--limit", "8", "--size", "16", "--batch-size", "4", "--epochs", "1,2,1"),
+    "unet": (*SMALL, "--epochs", "1,1", "--augment", "flip"),
+    "segnet": (*SMALL, "--epochs", "2"),
+    "densenet": (*SMALL, "--epochs", "1,1", "--augment", "flip"),
+}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    ["vae-gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("unet", "segnet", "densenet"))],
+)
+def test_every_recipe_that_is_killed_at_any_time_goes_on_to_the_same_bits(
+    train: Any, class_folder: Path, mask_folder: Path, tmp_path: Path, recipe: str
+) -> None:
+    data = {"densenet": ("--data", class_folder), "vae-gru": ()}.get(recipe, ("--data", mask_folder))
+    command = (recipe, *data, *EVERY_RECIPE[recipe])
+    begun = time.monotonic()
+    assert train(*command, "--out", "whole").code == 0
+    took, chance = time.monotonic() - begun, random.Random(recipe)
+    for _ in range(3):
+        started = train.start(*command, "--out", "run")
+        time.sleep(chance.uniform(0.05, 0.95) * took)
+        os.kill(started[0], signal.SIGKILL)
+        assert train.wait(started).code in (0, -signal.SIGKILL), "what was left of a run may take less"
+    # In front of the figures and pictures of a stage, whose last epoch the log has just told of.
+    if not (tmp_path / "run/summary.json").exists():
+        started = train.start(*command, "--out", "run")
+        until(lambda: "train_loss" in train.output(started))
+        os.kill(started[0], signal.SIGKILL)
+        train.wait(started)
+    again = train(*command, "--out", "run")
+    assert (again.code, again.err) == (0, "")
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
