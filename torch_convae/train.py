@@ -46,6 +46,7 @@ from .training import (
     locked,
     ranks,
     refuse_recurrent,
+    refuse_single_values,
     seed_all,
     set_weights,
     twins,
@@ -154,7 +155,9 @@ def _built(config: Config, recipe: Recipe, run: Run) -> tuple[DataSet, Built]:
     built = replace(built, phases=staged(built.phases, recipe.stages, config))
     for phase in built.phases if run.shards else ():
         refuse_recurrent(phase.model)
-    return built.regrouping.data if built.regrouping else data, built
+    data = built.regrouping.data if built.regrouping else data
+    refuse_single_values(run, _splits(config, run, data, built), built.phases)
+    return data, built
 
 
 def _data(config: Config, recipe: Recipe) -> DataSet:

@@ -187,7 +187,7 @@ def test_a_rate_falls_on_the_plateaus_on_which_that_of_keras_does() -> None:
 def test_a_plateau_lowers_the_rate_of_the_steps_after_it(tiny: Callable[..., Any]) -> None:
     built = tiny(stages=(Stage("finetune", epochs=5, lr=1e-12, plateau=2),))
     rates: list[float] = []
-    built.trainer.logged = lambda history: rates.append(built.trainer.active.optimizer.param_groups[0]["lr"])
+    built.trainer.logged = lambda _: rates.append(built.trainer.active.optimizer.param_groups[0]["lr"])
     built.train()
     assert rates == pytest.approx([1e-12] * 3 + [1e-13] * 2)
 

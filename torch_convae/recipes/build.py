@@ -29,8 +29,6 @@ def build(recipe: Recipe, config: Config, data: DataSet) -> Built:
     """The recipe's models and phases for this data; data of another kind is refused."""
     if data.task != recipe.task:
         raise ConvaeError(f"{config.recipe} trains on {_KINDS[recipe.task]}; {data.name} holds {_KINDS[data.task]}.")
-    if data.task == "classes":
-        _refuse_single_values(data, config.batch_size or recipe.batch_size)
     augment = augmentation(config.augment or recipe.augment, config.seed)
     order = _order(recipe, config, data)
     built = recipe.build(order) if config.classes is None else _regrouped(recipe, config, order)
@@ -104,16 +102,6 @@ def weights_file(name: str) -> Path:
     if not (path / "model.safetensors").exists():
         raise ConvaeError(f"{path} holds no model.safetensors. Finish the run, or name another.")
     return path / "model.safetensors"
-
-
-def _refuse_single_values(data: DataSet, batch_size: int) -> None:
-    """BatchNorm cannot train on one value a channel, which the code of one tiny image is."""
-    count, *_, height, width = data.splits["train"].shape
-    if min(count, batch_size) == 1 and max(height, width) < 8:
-        raise ConvaeError(
-            f"Batches of one image of {height} x {width} are too little for BatchNorm. Give a larger --size or more "
-            "images a step with --batch-size."
-        )
 
 
 def _try(built: Built, data: DataSet) -> None:

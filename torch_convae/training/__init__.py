@@ -21,6 +21,7 @@ from .ranks import Lost, Ranks, complain, hush, ranks
 from .run import LAYOUTS, PRECISIONS, Run, device
 from .segments import segments_of
 from .shards import refuse_recurrent, twins
+from .single_values import refuse_single_values
 from .stages import Release, Stage
 from .state import set_weights, whole_weights_of
 from .tasks import Objective, Task, classification, reconstruction, regression, segmentation, variational
@@ -69,6 +70,7 @@ __all__ = [
     "ranks",
     "reconstruction",
     "refuse_recurrent",
+    "refuse_single_values",
     "regression",
     "seed_all",
     "segmentation",

@@ -32,8 +32,9 @@ class Stage:
     leave those as they are; only their weights train. Keras's guide to transfer learning advises it for
     fine-tuning: a switch to the statistics of single batches undoes what the head has learned. With
     `decay` the rate falls in a straight line to zero over the stage; at each share of the stage in `drops` it
-    falls to a tenth, and so it does after `plateau` epochs in which the loss of the val split, or of training where there
-    is none, was not lower by more than 0.001 (Keras's ReduceLROnPlateau). `optimizer` is one of `OPTIMIZERS`; `weight_decay` pulls everything that trains to zero.
+    falls to a tenth, and so it does after `plateau` epochs in which the loss of the val split, or of training
+    where there is none, was not lower by more than 0.001 (Keras's ReduceLROnPlateau). `optimizer` is one of
+    `OPTIMIZERS`; `weight_decay` pulls everything that trains to zero.
 
     `release` frees more of the network later, or at other rates: what several patterns match belongs to the last
     of them. The rate of what is released rises in a straight line over `warmup` steps. Gradients whose norm, all
