@@ -44,6 +44,7 @@ from .training import (
     graceful,
     hush,
     locked,
+    of_each_class,
     ranks,
     refuse_recurrent,
     refuse_single_values,
@@ -256,6 +257,9 @@ def _wanted(config: Config, splits: Splits) -> Wanted | None:
 def _finish(folder: Folder, built: Built, header: dict[str, str], summary: dict[str, Any]) -> None:
     save_model(built.final, folder.path / "model.safetensors", header)
     pictures.draw_curves(folder.path)
+    if (kept := folder.path / "confusion.json").exists():
+        matrix = read_json(kept)
+        summary["per_class"] = of_each_class(torch.tensor(matrix["counts"]), matrix["classes"])
     write_json(folder.summary, summary)  # last: it says that the run is complete
 
 

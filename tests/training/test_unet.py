@@ -85,6 +85,15 @@ def test_the_figures_of_segmentation_are_there(transferred: tuple[Path, Any]) ->
     assert list(summary["stages"]) == ["head"]
 
 
+def test_the_figures_of_each_class_are_there_and_make_the_mean(transferred: tuple[Path, Any]) -> None:
+    summary = json.loads((transferred[0] / "summary.json").read_text())
+    of_each = summary["per_class"]
+    assert list(of_each) == summary["classes"]
+    for figure, mean in (("iou", "test_mean_iou"), ("f1", "test_f1"), ("accuracy", "test_class_accuracy")):
+        values = [one[figure] for one in of_each.values() if one[figure] is not None]
+        assert sum(values) / len(values) == pytest.approx(summary[mean])
+
+
 def test_the_pictures_are_there(transferred: tuple[Path, Any]) -> None:
     for name in ("curves.png", "confusion.png", "masks.png"):
         with Image.open(transferred[0] / name) as image:

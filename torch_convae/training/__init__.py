@@ -14,7 +14,7 @@ from .lock import locked
 from .loop import Trainer
 from .losses import class_loss
 from .memory import Memory, estimate
-from .metrics import class_iou
+from .metrics import class_iou, of_each_class
 from .phase import Phase
 from .randomness import compute_deterministically, seed_all
 from .ranks import Lost, Ranks, complain, hush, ranks
@@ -66,6 +66,7 @@ __all__ = [
     "graceful",
     "hush",
     "locked",
+    "of_each_class",
     "parameter_count",
     "ranks",
     "reconstruction",

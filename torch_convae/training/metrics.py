@@ -57,6 +57,12 @@ def mean_class_accuracy(counts: Tensor) -> float:
     return _mean(class_accuracy(counts))
 
 
+def of_each_class(counts: Tensor, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Every figure of single classes, by class; None where nothing can be said, as nothing was of that class."""
+    figures = {"iou": class_iou(counts), "f1": class_f1(counts), "accuracy": class_accuracy(counts)}
+    return {name: {figure: values[at] for figure, values in figures.items()} for at, name in enumerate(names)}
+
+
 def kappa(counts: Tensor) -> float:
     """Cohen's: how much of the way from chance to perfect agreement; 0 where chance alone agrees fully."""
     total = counts.sum().double().clamp(min=1)
