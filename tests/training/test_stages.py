@@ -61,6 +61,32 @@ def test_a_leftover_gradient_does_not_move_a_frozen_weight() -> None:
     assert all(name.startswith("head.") for name in moved)
 
 
+def test_a_weight_that_two_layers_share_is_frozen_in_both_and_released_in_both() -> None:
+    net = nn.Sequential()
+    net.add_module("embed", nn.Linear(4, 4))
+    net.add_module("out", nn.Linear(4, 4))
+    net.out.weight = net.embed.weight
+    released = freeze_all_but(net, ("out.bias",))
+    assert [each is net.out.bias for each in released] == [True]
+    assert not net.out.weight.requires_grad
+    assert [each is net.embed.weight for each in freeze_all_but(net, ("embed.weight",))] == [True]
+    assert net.out.weight.requires_grad, "it has one name, that of the layer that comes first"
+    with pytest.raises(ConvaeError, match=r"'out.weight' matches no parameter"):
+        freeze_all_but(net, ("out.weight",))
+
+
+def test_a_module_that_stands_in_two_places_of_a_network_is_in_one_mode() -> None:
+    net = nn.Sequential()
+    pool = nn.MaxPool2d(2)
+    net.add_module("encoder", nn.Sequential(nn.Conv2d(1, 2, 1), pool))
+    net.add_module("head", nn.Sequential(nn.Conv2d(2, 2, 1), pool))
+    freeze_all_but(net, ("head.*",))
+    train_mode(net)
+    assert not net.encoder[0].training
+    assert net.head[0].training
+    assert net(torch.ones(1, 1, 4, 4)).shape == (1, 2, 1, 1)
+
+
 def modes(net: nn.Module) -> dict[str, bool]:
     return {name: layer.training for name, layer in net.named_modules()}
 
@@ -165,6 +191,19 @@ def test_a_rate_falls_to_a_tenth_where_the_stage_says() -> None:
     rates = [deep_nets_for_eo.rate(epoch / 50) for epoch in range(50)]
     assert rates == pytest.approx([1e-2] * 24 + [1e-3] * 10 + [1e-4] * 10 + [1e-5] * 6)
     assert Stage("all", 4, 1.0, decay=True, drops=(0.5,)).rate(0.5) == pytest.approx(0.05)
+
+
+def test_weight_decay_pulls_biases_and_the_weights_of_batch_norm_too_and_never_what_is_frozen() -> None:
+    net = network()
+    before = {name: tensor.clone() for name, tensor in net.named_parameters()}
+    stage = Stage("train", 1, 1e-2, optimizer="sgd", weight_decay=0.5, train=("head.*",))
+    optimizer = optimizer_for(stage, freeze_all_but(net, stage.train))
+    for parameter in net.head.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, tensor in net.named_parameters():
+        shrunk = before[name] * (1 - 1e-2 * 0.5) if name.startswith("head.") else before[name]
+        torch.testing.assert_close(tensor, shrunk, rtol=1e-6, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
