@@ -10,7 +10,7 @@ from torch import nn
 
 from .adaptation import adapted
 from .errors import BridgeError
-from .flattening.flatten import OF_ROWS, Maps, maps_of, said_by
+from .flattening.flatten import OF_ROWS, Maps, maps_of
 from .keras_files.old_arrays import told
 from .layouts import KINDS, Layout
 from .notes import notes_on
@@ -113,7 +113,7 @@ def _pair(source: Source, module: nn.Module, options: Options) -> Sides:
                 kind = kind_of_layer(source, originals[layer], layers[layer], where.places[path])
                 kinds |= {layer: kind} if kind else {}
                 parts[originals[layer]] = module.get_submodule(where.places[path].module)
-    return Sides(source, module, options, where, current, paths, kinds, said_by(parts, maps_of(source)))
+    return Sides(source, module, options, where, current, paths, kinds, maps_of(source, parts))
 
 
 def _copies(sides: Sides) -> tuple[dict[str, Copy], dict[str, str]]:

@@ -12,6 +12,8 @@ from .source import Source
 
 NORMALISATIONS = frozenset({"BatchNormalization", "LayerNormalization", "GroupNormalization"})
 MODERN_EPSILON = 1e-3
+# DenseNets and ResNets have layers of these names, and this epsilon.
+OF_APPLICATIONS, APPLICATIONS_EPSILON = frozenset({"conv1_bn", "conv2_block1_0_bn"}), 1.001e-5
 HARD_GATES_UNTIL = (2, 3)  # from 2.3.0 on the gates of LSTM and GRU are sigmoid where nothing else is said
 
 
@@ -45,9 +47,14 @@ def epsilon_of(source: Source, layer: str) -> float | None:
     return float(said) if isinstance(said, (int, float)) else None
 
 
-def default_epsilon(keras_version: str | None) -> float:
-    """The epsilon that a BatchNormalization of that Keras has where nothing else is said."""
-    version = version_of(keras_version)
+def default_epsilon(source: Source) -> float:
+    """The epsilon of a source's BatchNormalization layers where it does not say: that of Keras's version.
+
+    Networks of keras-applications that are known by their layers' names have another of their own.
+    """
+    if source.layers.keys() >= OF_APPLICATIONS:
+        return APPLICATIONS_EPSILON
+    version = version_of(source.keras_version)
     if version is None or version >= (1, 2) or version == (1,):
         return MODERN_EPSILON
     return 1e-5 if version >= (1, 0, 8) else 1e-6
@@ -68,11 +75,12 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
     config, own = config_of(source, layer), getattr(part, "eps", MODERN_EPSILON)
     said, default = epsilon_of(source, layer), MODERN_EPSILON
     if kind == "BatchNormalization":
-        default = default_epsilon(source.keras_version)
+        default = default_epsilon(source)
     if said is not None and own != said:
         yield f"eps={own:g}, the file epsilon={said:g}: outputs differ until it is set."
     elif said is None and own != default:
-        yield f"eps={own:g}; Keras's default is {default:g} and this file does not say."
+        usual = "these networks have" if default == APPLICATIONS_EPSILON else "Keras's default is"
+        yield f"eps={own:g}; {usual} {default:g} and this file does not say."
     momentum, mine = config.get("momentum"), getattr(part, "momentum", None)
     if isinstance(momentum, (int, float)) and mine is not None and abs(mine - (1 - momentum)) > 1e-9:
         yield f"momentum={mine:g}; the file's is {1 - momentum:g} as PyTorch counts it: only training differs."

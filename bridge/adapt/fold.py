@@ -145,11 +145,7 @@ def _outputs(source: Source, layer: str, width: int) -> Outputs:
 
 
 def _default_epsilon(source: Source) -> float:
-    return (
-        TORCH_EPSILON
-        if source.layout == "torch" and not source.keras_version
-        else default_epsilon(source.keras_version)
-    )
+    return TORCH_EPSILON if source.layout == "torch" and not source.keras_version else default_epsilon(source)
 
 
 def _configured(source: Source, follows: Mapping[str, str]) -> Entry | None:

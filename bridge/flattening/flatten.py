@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..errors import BridgeError
 from ..options import Flattened, Options
@@ -18,13 +21,14 @@ from ..source import Shape, Source
 from ..transform import Transform
 from .followed import followed
 from .guessed import guessed
-from .maps import Flat
+from .maps import FIRST, LAST, Flat
 
 # The axis that holds what a layer takes or gives, by the weight's role.
 INPUTS = {"kernel": -2} | dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", "alpha"), -1)
 OUTPUTS = INPUTS | dict.fromkeys(("kernel", "bias", "embeddings"), -1)
 # The kinds that may take or give rows of a map; a normalisation only where its place is one for rows.
 OF_ROWS = frozenset({"Dense", "SimpleRNN", "GRU", "LSTM", "Embedding", "Conv1D"})
+CHANNELS_FIRST = (_ConvNd, _BatchNorm, _InstanceNorm, nn.GroupNorm, nn.PReLU)
 NAMES = {2: "(steps, channels)", 4: "(depth, height, width, channels)"}
 
 
@@ -101,14 +105,15 @@ class Maps:
         return (whole, flat.inferred) if Flat(whole).moves else None
 
 
-def maps_of(source: Source, convolved: frozenset[str] = frozenset()) -> Maps:
+def maps_of(source: Source, parts: Mapping[str, nn.Module] | None = None) -> Maps:
     """The maps that a source's layers flatten and make; none where its arrays are PyTorch's.
 
-    `convolved` are the Dense layers whose places are convolutions: what they give has its channels first.
+    `parts` are the modules by the layers that go to them: where these have the channels says what order follows.
     """
     if source.layout != "keras":
         return Maps(source, {}, {})
-    return Maps(source, *_both(source, convolved))
+    parts = parts or {}
+    return said_by(parts, Maps(source, *_both(source, {layer: order_of(part) for layer, part in parts.items()})))
 
 
 def said_by(parts: Mapping[str, nn.Module], maps: Maps) -> Maps:
@@ -120,7 +125,7 @@ def said_by(parts: Mapping[str, nn.Module], maps: Maps) -> Maps:
     sides = {"keras_flattened": dict(maps.inputs), "keras_reshaped": dict(maps.outputs)}
     axes = {"keras_flattened": INPUTS["kernel"], "keras_reshaped": OUTPUTS["kernel"]}
     for layer, part in parts.items():
-        kernel = maps.source.layers[layer].get("kernel", ())
+        kernel = maps.source.layers.get(layer, {}).get("kernel", ())
         for attribute, known in sides.items():
             own = getattr(part, attribute, None)
             if own is None or len(kernel) != 2 or kernel[axes[attribute]] != prod(own):
@@ -137,14 +142,22 @@ def said_by(parts: Mapping[str, nn.Module], maps: Maps) -> Maps:
 
 def flattened(source: Source) -> dict[str, Flat]:
     """The flattened map in front of each layer that has one, from the architecture or else from the shapes."""
-    return _both(source, frozenset())[0]
+    return _both(source, {})[0]
 
 
-def _both(source: Source, convolved: frozenset[str]) -> tuple[dict[str, Flat], dict[str, Flat]]:
+def order_of(part: nn.Module) -> int | None:
+    """Where a module takes and gives the channels of a map: FIRST, LAST, or None where it has no say in that."""
+    if isinstance(part, nn.Linear):
+        return LAST
+    shared = isinstance(part, nn.PReLU) and part.num_parameters == 1
+    return FIRST if isinstance(part, CHANNELS_FIRST) and not shared else None
+
+
+def _both(source: Source, orders: Mapping[str, int | None]) -> tuple[dict[str, Flat], dict[str, Flat]]:
     if source.architecture is None:
         return guessed(source), {}
     try:
-        inputs, outputs = followed(source.architecture, convolved)
+        inputs, outputs = followed(source.architecture, orders)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
         raise BridgeError(
             f"{source.name}: its model_config is not one of Keras ({error}). Get the file again."

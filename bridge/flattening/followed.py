@@ -10,7 +10,7 @@ from typing import Any
 
 from ..architecture import KerasLayer, Reference, layers, references, wrapped
 from .computed import decided, given_out
-from .maps import LAST, Flat, Made, Values, with_time, without_time
+from .maps import FIRST, LAST, Flat, Made, Values, with_time, without_time
 from .sizes import Sizes
 
 MOST_CALLS = 50_000  # of layers, in models inside models, each of which may be used many times
@@ -23,21 +23,22 @@ Paths = tuple[str, ...]  # the names that a layer may go by: of TimeDistributed,
 
 @dataclass
 class Notes:
-    """What was seen of every layer, by its path. `convolved` are Dense layers that PyTorch has as convolutions."""
+    """What was seen of every layer, by its path. `orders` is where the layers' modules have the channels of a map."""
 
-    convolved: frozenset[str]
+    orders: Mapping[str, int | None]
     flats: dict[str, set[Flat | None]] = field(default_factory=lambda: defaultdict(set))
     made: dict[Made, set[int | None]] = field(default_factory=lambda: defaultdict(set))
     rows: set[str] = field(default_factory=set)  # layers whose outputs are used as they are, too
     calls: int = 0
 
 
-def followed(model: Mapping[str, Any], convolved: frozenset[str]) -> tuple[dict[str, Flat], dict[str, Flat]]:
+def followed(model: Mapping[str, Any], orders: Mapping[str, int | None]) -> tuple[dict[str, Flat], dict[str, Flat]]:
     """The map that each layer's inputs were flattened from, and the one that its outputs are reshaped to.
 
-    Only those are there whose order differs in PyTorch.
+    Only those are there whose order differs in PyTorch. `orders` is where the modules that take layers' weights
+    have the channels of a map: FIRST, LAST, or None.
     """
-    notes = Notes(convolved)
+    notes = Notes(orders)
     config = model.get("config")
     given = _model(layers(model), config if isinstance(config, dict) else {}, [], ("",), notes)
     notes.rows.update(maker for values in given for maker in values.makers)
@@ -151,8 +152,8 @@ def _leaf(layer: KerasLayer, inputs: Sequence[Values], paths: Paths, notes: Note
     last = _over_last_axis(layer, given)
     for path in paths:
         notes.flats[path].add(given.flat if last else None)
-    if layer.kind == "Dense" and notes.convolved.intersection(paths):
-        out = replace(out, channels=given.channels)
+    order = next((notes.orders[path] for path in paths if path in notes.orders), None)
+    out = replace(out, channels=_channels(layer, given, out, order))
     if layer.kind in SOURCES:
         out = replace(out, makers=paths)
     elif layer.kind in VECTORS and out.makers and last:
@@ -166,6 +167,21 @@ def _leaf(layer: KerasLayer, inputs: Sequence[Values], paths: Paths, notes: Note
     carried = {*out.makers, *(name for made in out.made for name in made.layers)}
     notes.rows.update({maker for values in inputs for maker in values.makers} - carried)
     return out
+
+
+def _channels(layer: KerasLayer, given: Values, out: Values, order: int | None) -> int | None:
+    """Where PyTorch has the channels of what a layer gives, if its module takes them in that order.
+
+    A Dense layer that is a convolution gives them where it takes them. Where the channels of a picture have to be
+    moved for a module, nothing says whether they are moved back behind it; those of steps are taken to stay.
+    """
+    if given.orderless or given.made or len(given.shape or ()) == 2:
+        return out.channels
+    if layer.kind == "Dense" and order == FIRST:
+        return given.channels
+    if layer.kind == "Dense":  # nn.Linear, which any file that is converted holds
+        return out.channels if given.channels in (LAST, None) else None
+    return None if layer.kind in VECTORS and order == FIRST and given.channels == LAST else out.channels
 
 
 def _over_last_axis(layer: KerasLayer, given: Values) -> bool:

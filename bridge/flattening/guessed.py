@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from ..source import Shape, Source
 from .maps import Flat
@@ -21,18 +22,21 @@ def guessed(source: Source) -> dict[str, Flat]:
     columns of a picture may be its steps.
     """
     found: dict[str, Flat] = {}
-    chain, row = _Chain(), _Row()
+    chain, row, places = _Chain(), _Row(), _Places()
     for layer, shapes in source.layers.items():
         if convolution := _convolution(layer, shapes, source.kinds.get(layer)):
             chain.add(convolution)
-            row = _Row()
+            row, places = _Row(), _Places()
         elif (values := _taken(shapes)) is not None:
-            flat = chain.flat(values, recurrent="recurrent_kernel" in shapes) or row.flat_of(values)
+            flat = (
+                chain.flat(values, recurrent="recurrent_kernel" in shapes) or row.flat_of(values) or places.flat(values)
+            )
             if flat and flat.moves:
                 found |= dict.fromkeys((name for name, width in chain.between.items() if width == values), flat)
                 found[layer] = flat
                 row = row if row.flat == flat else _Row(values, flat)
             row.units.add(shapes["kernel"][-1])
+            places.add(shapes["kernel"][-1], anew=values == chain.channels)
             chain = _Chain()
         elif vector := next((shapes[role] for role in PER_VALUE if len(shapes.get(role, ())) == 1), None):
             chain.normalise(layer, vector[0])
@@ -61,6 +65,26 @@ class _Row:
     def flat_of(self, values: int) -> Flat | None:
         """The same map, where a layer takes as many values and no layer since gives so many."""
         return self.flat if values == self.values and values not in self.units else None
+
+
+@dataclass
+class _Places:
+    """The units of the Dense layers since one that took a map's channels: place by place, or all of them pooled."""
+
+    units: list[int] = field(default_factory=list)
+
+    def add(self, units: int, anew: bool) -> None:
+        if anew:
+            self.units = [units]
+        elif self.units:
+            self.units.append(units)
+
+    def flat(self, values: int) -> Flat | None:
+        """A map, but of no known sides, where a layer takes so many times what is given, and no sum of them."""
+        if not self.units or values == self.units[-1] or values % self.units[-1]:
+            return None
+        beside = accumulate(reversed(self.units))
+        return None if values in beside else Flat((), inferred=True)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from .sizes import Size, Sizes
 
-LAST = -1
+FIRST, LAST = 0, -1
 MOST_AXES = 32
 MOST_MAKERS = 1000
 

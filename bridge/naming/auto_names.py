@@ -65,6 +65,23 @@ def canonical(layers: Iterable[str]) -> dict[str, str]:
     return {layer: ranks[name] for layer, name in current.items()}
 
 
+def in_order(layers: Iterable[str]) -> list[str]:
+    """The layers with those that Keras numbered by itself in the order of their numbers, each class in its places."""
+    given = list(layers)
+    classes: dict[tuple[str, str], list[str]] = {}
+    for layer in given:
+        outer, _, name = layer.rpartition("/")
+        if prefix := auto_prefix(name):
+            classes.setdefault((outer, prefix), []).append(layer)
+    placed = {at: layer for own in classes.values() for at, layer in zip(own, sorted(own, key=_number), strict=True)}
+    return [placed.get(layer, layer) for layer in given]
+
+
+def _number(layer: str) -> int:
+    end = layer.rpartition("_")[2]
+    return int(end) if end.isdecimal() else 0
+
+
 def aligned(layers: Iterable[str], own: Iterable[str]) -> dict[str, str]:
     """Each source layer's name as a module counts it whose layers are called `own`.
 

@@ -112,7 +112,7 @@ def _config(layer: Layer, source: Source, part: nn.Module, epsilon: float | None
     config = dict(config_of(source, layer.name))
     if layer.kind in NORMALISATIONS and config.get("epsilon") is None:
         batch = layer.kind == "BatchNormalization"
-        default = default_epsilon(source.keras_version) if batch else MODERN_EPSILON
+        default = default_epsilon(source) if batch else MODERN_EPSILON
         config["epsilon"] = default if epsilon is None else epsilon
     if layer.kind == "GroupNormalization" and config.get("groups") is None:
         config["groups"] = getattr(part, "num_groups", -1)

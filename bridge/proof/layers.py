@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import BridgeError
 from ..plan import Copy
 from ..slots import tensor_of
 from ..source import Array, Source
@@ -22,17 +21,10 @@ from .windows import misfit, padding_remark
 
 LEFT_OUT = "left out by skip"
 ROUNDING = 1e-5  # what a forward that computes in float32 may lose, relative to the largest output
-# It is a module's own forward that runs: what it may raise when it is given something it does not take.
-_FAILURES = (
-    BridgeError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    NotImplementedError,
-    LookupError,
-    AssertionError,
-)
+
+
+class Unanswered(Exception):
+    """Why a module gives nothing for what it is asked."""
 
 
 def prove(layer: Layer, source: Source, module: nn.Module, epsilon: float | None, tolerance: float) -> Proof:
@@ -49,8 +41,8 @@ def prove(layer: Layer, source: Source, module: nn.Module, epsilon: float | None
     case = case_of(layer, source, module, weights, epsilon)
     try:
         return _computed(layer, case, module, source, tolerance)
-    except _FAILURES as error:
-        return _compared(layer, _placed(layer, weights, module), module, f"it does not run alone ({_line(error)})")
+    except Unanswered as error:
+        return _compared(layer, _placed(layer, weights, module), module, f"it does not run alone ({error})")
 
 
 def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, tolerance: float) -> Proof:
@@ -85,7 +77,7 @@ def _best(case: Case, tolerance: float) -> tuple[float, float, str] | None:
     for trial in TRIALS[case.kind](case):
         try:
             given = answer(trial, case.rows)
-        except _FAILURES as error:
+        except Exception as error:  # a module's own forward raises whatever it likes
             failure = error
             continue
         if given.shape != trial.expected.shape:
@@ -97,7 +89,7 @@ def _best(case: Case, tolerance: float) -> tuple[float, float, str] | None:
         if difference <= tolerance * scale:
             break
     if best is None and failure:
-        raise failure
+        raise Unanswered(_line(failure)) from failure
     return best
 
 

@@ -26,8 +26,10 @@ def dense(case: Case) -> Iterator[Trial]:
     if isinstance(layer, CONVOLUTIONS):
         window = ordered.reshape(len(ordered), layer.in_channels, *layer.kernel_size)
         yield Trial(window, expected, "", lambda x: layer.forward(x).flatten(1))
-    else:
-        yield Trial(ordered, expected, "", layer.forward)
+        return
+    yield Trial(ordered, expected, "", layer.forward)
+    maps = ordered.reshape(len(ordered), case.taken[-1], *case.taken[:-1]) if case.taken else ordered
+    yield Trial(maps, expected, "", lambda x: layer.forward(x).flatten(1))  # one that takes or gives whole maps
 
 
 def elementwise(case: Case) -> Iterator[Trial]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..flattening.flatten import OF_ROWS, maps_of
 from ..layouts import KINDS, RECURRENT, Layout
+from ..naming.auto_names import in_order
 from ..options import Options
 from ..slots import Place, Places, Slot, places, tensor_of
 from ..source import Shape, Source, Stored, split
@@ -19,6 +20,7 @@ from .backward import Piece, arrays
 def layers_of(module: nn.Module, options: Options) -> dict[str, dict[str, Tensor]]:
     """{layer: {"inner/role": array}} in the module's order, as Keras would hold it.
 
+    Layers under Keras's own numbers come in the order of these, which Keras's `load_weights` goes by.
     A grouped convolution with a group for each channel is a DepthwiseConv2D, and the inputs of a Linear
     behind convolutions are those of a square map flattened, unless the options say otherwise.
     """
@@ -32,7 +34,8 @@ def layers_of(module: nn.Module, options: Options) -> dict[str, dict[str, Tensor
     shapes = {key: _keras_shape(module, layout, slot, place) for key, _, _, layout, slot, place in found}
     kinds = {layer: kind for _, layer, kind, *_ in found}
     like = Source({key: _absent(shape) for key, shape in shapes.items()}, format="module", kinds=kinds)
-    maps, pieces = maps_of(like), []
+    parts = {layer: module.get_submodule(place.module) for _, layer, *_, place in found}
+    maps, pieces = maps_of(like, parts), []
     for key, layer, kind, layout, slot, place in found:
         transform = layout.transform(shapes[key], len(slot.shape))
         assert transform is not None
@@ -44,7 +47,7 @@ def layers_of(module: nn.Module, options: Options) -> dict[str, dict[str, Tensor
     for key, array in arrays(pieces, shapes, second).items():
         outer, name = _grouped(*split(key), kinds)
         layers.setdefault(outer, {})[name] = array
-    return layers
+    return {layer: layers[layer] for layer in in_order(layers)}
 
 
 def _layers(module: nn.Module, where: Places) -> Iterator[tuple[str, str, Place]]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.naming import names
+from bridge.naming.auto_names import in_order
 
 # What each class with weights is called automatically: today, by Keras 2 and tf.keras, by Keras 1.
 CLASSES = {
@@ -206,3 +207,19 @@ def test_another_number_of_layers_is_another_model() -> None:
 def test_any_text_is_a_name(layer: str) -> None:
     assert list(names.canonical([layer, "dense_5"])) == [layer, "dense_5"]
     assert names.aligned([layer], [layer]) == {layer: layer}
+
+
+def test_layers_come_in_the_order_of_keras_s_numbers_and_all_others_where_they_were() -> None:
+    given = ["conv2d_1", "stem", "conv2d_3", "dense", "conv2d_2", "block/conv2d_5", "block/conv2d_4", "head", "conv2d"]
+    expected = [
+        "conv2d",
+        "stem",
+        "conv2d_1",
+        "dense",
+        "conv2d_2",
+        "block/conv2d_4",
+        "block/conv2d_5",
+        "head",
+        "conv2d_3",
+    ]
+    assert in_order(given) == expected

@@ -15,7 +15,7 @@ from bridge.options import Options
 from bridge.source import Source
 
 Steps = list[tuple[str, nn.Module]]
-FLATTEN = ("", nn.Flatten())
+FLATTEN, RELU = ("", nn.Flatten()), ("", nn.ReLU())
 
 
 class To(nn.Module):
@@ -621,6 +621,37 @@ def test_a_dense_layer_over_a_whole_map_is_a_convolution_over_one_position(keras
     steps = [layers.Conv2D(5, 2, name="a"), layers.Dense(7, name="fc"), layers.Conv2D(2, 2, name="b")]
     model = keras.Sequential([layers.Input((4, 5, 3)), *steps])
     same(model, chain(("a", nn.Conv2d(3, 5, 2)), ("fc", nn.Conv2d(5, 7, 1)), ("b", nn.Conv2d(7, 2, 2))))
+
+
+def of_each_place(keras: Any) -> Any:
+    layers = keras.layers
+    steps = [layers.Conv2D(4, 2, name="a"), layers.Dense(3, name="m", activation="relu"), layers.Flatten()]
+    return keras.Sequential([layers.Input((4, 5, 2)), *steps, layers.Dense(6, name="fc")])
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_a_dense_layer_of_each_place_leaves_a_map_that_is_flattened(
+    weights_only: bool, keras: Any, same: Any, saved: Any, chain: Any
+) -> None:
+    """As a convolution it keeps PyTorch's order, which a file of weights alone cannot say."""
+    model = of_each_place(keras)
+    module = chain(("a", nn.Conv2d(2, 4, 2)), ("m", nn.Conv2d(4, 3, 1)), RELU, FLATTEN, ("fc", nn.Linear(36, 6)))
+    if weights_only:
+        with pytest.raises(bridge.BridgeError, match=r"fc takes 36 flattened values.*flatten=\{'fc':"):
+            bridge.load(module, saved(model, weights_only=True))
+    same(model, module, weights_only=weights_only, **({"flatten": {"fc": (3, 4, 3)}} if weights_only else {}))
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_where_a_map_was_moved_for_a_linear_layer_the_caller_says_whether_it_was_moved_back(
+    back: bool, keras: Any, same: Any, saved: Any, chain: Any
+) -> None:
+    model = of_each_place(keras)
+    moved = (CHANNELS_LAST, ("m", nn.Linear(4, 3)), RELU, *([CHANNELS_FIRST] if back else []))
+    module = chain(("a", nn.Conv2d(2, 4, 2)), *moved, FLATTEN, ("fc", nn.Linear(36, 6)))
+    with pytest.raises(bridge.BridgeError, match=r"in which order.*flatten=\{'fc': \(3, 4, 3\)\}, or None"):
+        bridge.load(module, saved(model))
+    same(model, module, flatten={"fc": (3, 4, 3) if back else None})
 
 
 @pytest.mark.parametrize("kind", ["Conv1D", "Conv3D", "Conv3D of a box"])

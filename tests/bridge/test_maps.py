@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import bridge
 from bridge.flattening.flatten import maps_of
@@ -74,6 +75,13 @@ GUESSED: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, tuple[int | None,
         {"a": (3, 3, 2, 4), "b": (3, 3, 4, 3), "c": (3, 3, 7, 4), "d": (3, 3, 7, 3), "fc": (7, 2)},
         {},
     ),
+    "a layer of each place, then all places": ({"a": (3, 3, 2, 4), "m": (4, 3), "fc": (36, 2)}, {"fc": ()}),
+    "two layers of each place, then all places": (
+        {"a": (3, 3, 2, 4), "m": (4, 6), "n": (6, 3), "fc": (36, 2), "out": (2, 7)},
+        {"fc": ()},
+    ),
+    "heads of one pooled map side by side": ({"a": (3, 3, 2, 4), "m": (4, 6), "n": (4, 6), "fc": (12, 2)}, {}),
+    "pooled": ({"a": (3, 3, 2, 4), "m": (4, 6), "n": (6, 5), "fc": (5, 2)}, {}),
     "attention": ({"a": (3, 2, 5), "att__query": (5, 2, 4), "att__attention_output": (2, 4, 5), "fc": (20, 3)}, {}),
 }
 
@@ -303,12 +311,32 @@ def test_keras_1_merges_by_mode() -> None:
 
 
 def test_a_dense_layer_over_a_map_has_its_channels_where_its_place_has_them(keras: Any) -> None:
-    """A convolution over one position leaves them first, a Linear needs them last."""
+    """A convolution over one position leaves them first; a Linear needs them last, and they may be moved back."""
     layers = keras.layers
     steps = [layers.Conv2D(5, 2), layers.Dense(7, name="a"), layers.Flatten(), layers.Dense(2, name="fc")]
     source = described(keras.Sequential([layers.Input((4, 5, 3)), *steps]))
-    assert maps_of(source).inputs == {}
-    assert maps_of(source, frozenset({"a"})).inputs["fc"].shape == (3, 4, 7)
+    assert maps_of(source, {"a": nn.Conv2d(5, 7, 1)}).inputs["fc"].shape == (3, 4, 7)
+    for parts in ({}, {"a": nn.Linear(5, 7)}):
+        assert maps_of(source, parts).inputs["fc"].mixed
+
+
+def test_behind_rows_a_dense_layer_of_each_row_keeps_them(keras: Any) -> None:
+    layers = keras.layers
+    steps = [layers.LSTM(5, return_sequences=True), layers.Dense(7, name="a"), layers.Flatten(), layers.Dense(2)]
+    assert maps_of(described(keras.Sequential([layers.Input((4, 3)), *steps])), {"a": nn.Linear(5, 7)}).inputs == {}
+
+
+def test_a_map_that_is_moved_for_a_normalisation_of_its_channels_may_be_moved_back(keras: Any) -> None:
+    layers = keras.layers
+    steps = [
+        layers.Dense(5, name="a"),
+        layers.BatchNormalization(name="b"),
+        layers.Flatten(),
+        layers.Dense(2, name="fc"),
+    ]
+    source = described(keras.Sequential([layers.Input((4, 3, 2)), *steps]))
+    parts = {"a": nn.Linear(2, 5), "b": nn.BatchNorm2d(5)}
+    assert maps_of(source, parts).inputs["fc"].mixed
 
 
 def test_outputs_reshaped_to_channels_first_are_as_pytorch_views_them(keras: Any) -> None:
