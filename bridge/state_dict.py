@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .convolved import as_convolution, as_linear
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, maps_of
 from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
@@ -62,13 +63,20 @@ def entries(source: Source, scheme: names.Scheme, options: Options) -> list[Entr
 
 def _torch(source: Source, scheme: names.Scheme, options: Options) -> Iterator[Entry]:
     kinds = {layer: kind_of_torch_weight(shapes.get("weight", ())) for layer, shapes in source.layers.items()}
-    keras = names.detect(kinds).to_keras(kinds)
+    own = names.detect(kinds)
+    keras = own.to_keras(kinds)
     keras = {layer: keras.get(layer, layer) for layer in kinds}
     named = _named(source, scheme, {keras[layer]: kind for layer, kind in kinds.items()})
     for key, shape in source.shapes.items():
         layer, role = split(key)
-        if not options.skips([key, layer]) and keras[layer] in named:
-            yield Entry(_dotted(named[keras[layer]], role), key, identity(shape))
+        if options.skips([key, layer]) or keras[layer] not in named:
+            continue
+        name, transform = named[keras[layer]], identity(shape)
+        if role == "weight" and name in scheme.convolved:
+            transform = as_convolution(source, key, transform, shape)
+        elif role == "weight" and layer in own.convolved:
+            transform = as_linear(transform, shape)
+        yield Entry(_dotted(name, role), key, transform)
 
 
 def _keras(source: Source, scheme: names.Scheme, options: Options) -> Iterator[Entry]:
@@ -84,6 +92,8 @@ def _keras(source: Source, scheme: names.Scheme, options: Options) -> Iterator[E
             assert transform is not None
             if kinds[layer] in OF_ROWS | VECTORS:
                 transform = maps.unfolded(transform, options, layer, role, shape, transform.shape(shape))
+            if role == "kernel" and named[layer] in scheme.convolved:
+                transform = as_convolution(source, key, transform, shape)
             yield Entry(_dotted(*_parameter(named[layer], layout.parameter, kinds[layer])), key, transform)
         yield from _beside(source, key, kinds[layer], named[layer])
 

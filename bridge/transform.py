@@ -21,7 +21,7 @@ class Transform:
     `maps` unfolds an axis into the (height, width, channels) it was flattened from, or (steps, channels), or
     (depth, height, width, channels); PyTorch has the channels first. `axes` are Keras's axes in PyTorch's
     order, an unfolded one staying together unless `apart`. `joined` are the axes of the result, each of which
-    puts together some of those.
+    puts together some of those. `view` is the shape of the result where that is another for the same numbers.
     """
 
     axes: tuple[int, ...]
@@ -30,6 +30,7 @@ class Transform:
     maps: tuple[tuple[int, Shape], ...] = ()
     joined: tuple[tuple[int, ...], ...] | None = None
     apart: bool = False
+    view: Shape | None = None
     inferred: bool = False
 
     @property
@@ -43,6 +44,8 @@ class Transform:
 
     def shape(self, keras: Shape) -> Shape:
         """The shape of the result for a Keras array of that shape."""
+        if self.view is not None:
+            return self.view
         sizes = self._moved(keras)
         return tuple(prod(sizes[step] for step in group) for group in self._groups)
 
@@ -130,7 +133,7 @@ class Transform:
         steps += [f"flattened {map_} {_named(map_)}" for _, map_ in self.maps]
         if self.axes != tuple(range(len(self.axes))):
             steps.append(f"axes {self.axes}")
-        if self.joined is not None:
+        if self.joined is not None or self.view is not None:
             steps.append("reshaped")
         return (", ".join(steps) or "as is") + (" (inferred from shapes)" if self.inferred else "")
 

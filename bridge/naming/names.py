@@ -8,6 +8,7 @@ Keras names for `detect`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ..errors import BridgeError
 from . import densenet_names, vgg_names
@@ -44,7 +45,10 @@ SCHEMES = {
     for scheme in (
         KERAS,
         TORCHVISION,
-        moved("timm", TORCHVISION, lambda path: TIMM_TOP.get(path, path), lambda path: _FROM_TIMM.get(path, path)),
+        replace(
+            moved("timm", TORCHVISION, lambda path: TIMM_TOP.get(path, path), lambda path: _FROM_TIMM.get(path, path)),
+            convolved=frozenset({"pre_logits/fc1", "pre_logits/fc2"}),
+        ),
         moved("smp", TORCHVISION, _in_encoder, _as_encoder),
         Scheme("caffe", clear(vgg_names.from_caffe), vgg_names.to_caffe),
     )

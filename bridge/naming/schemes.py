@@ -14,12 +14,14 @@ class Scheme:
     """A way of naming layers: from its own paths to Keras names, and back.
 
     Both leave out the layers that the scheme has no name for (a head of the user's own) and give
-    nothing at all where the layers are not those of a network it knows.
+    nothing at all where the layers are not those of a network it knows. `convolved` are the paths of Dense layers
+    that it has as convolutions: one as large as the map, others over one position.
     """
 
     name: str
     to_keras: Naming
     from_keras: Naming
+    convolved: frozenset[str] = frozenset()
 
 
 def either(*namings: Naming) -> Naming:
