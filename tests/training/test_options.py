@@ -13,6 +13,7 @@ from torch_convae.errors import ConvaeError
 from torch_convae.training import Interrupted, Run, Stage, Wanted, evaluate
 from torch_convae.training.average import Average
 from torch_convae.training.best import Best, judged
+from torch_convae.training.optimisation import optimizer_for
 from torch_convae.training.recompute import blocks, recompute
 
 CPU = torch.device("cpu")
@@ -39,6 +40,25 @@ def test_a_step_in_parts_is_the_same_step(tiny: Callable[..., Any]) -> None:
     assert losses(parts) == pytest.approx(losses(plain), rel=1e-5)
     for name, tensor in plain.state.items():
         torch.testing.assert_close(parts.state[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_the_fused_adam_takes_the_steps_of_the_plain_one(decay: float) -> None:
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.ones(5))]
+    plain = [nn.Parameter(each.detach().clone()) for each in ours]
+    kind = torch.optim.AdamW if decay else torch.optim.Adam
+    fused = optimizer_for(Stage("all", 1, 1e-2, weight_decay=decay), ours)
+    assert fused.defaults["fused"]
+    other = kind(plain, lr=1e-2, eps=1e-7, weight_decay=decay, fused=False, foreach=False)
+    for step in range(20):
+        for one, two in zip(ours, plain, strict=True):
+            one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(step))
+            two.grad = one.grad.clone()
+        fused.step()
+        other.step()
+    for one, two in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7)
 
 
 def test_computing_again_gives_the_same_bits(

@@ -72,6 +72,16 @@ def test_two_processes_learn_what_one_learns(commands: Any, class_folder: Path) 
     assert [sum(map(sum, each)) for each in counts] == [6, 6], "each image is measured once"
 
 
+def test_two_processes_that_each_have_readers_of_files_learn_the_same(commands: Any, class_folder: Path) -> None:
+    read = ("--data", class_folder, *SHORT, "--workers", "1", "--out", "read")
+    for answer in map(commands.wait, start(commands, *read)):
+        assert (answer.code, answer.err) == (0, ""), answer
+    folder = commands.folder
+    one, other = (load_file(folder / name / "model.safetensors") for name in ("two", "read"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert history(folder / "two") == history(folder / "read")
+
+
 def test_a_refusal_is_said_once(train: Any, class_folder: Path) -> None:
     first, other = map(train.wait, start(train, "--data", class_folder, "--batch-size", 1))
     assert (first.code, other.code, other.err) == (2, 2, "")
