@@ -68,6 +68,7 @@ def planned(source: Source, module: nn.Module, options: Options) -> Plan:
     sides = _pair(source, module, options)
     copied, reasons = _copies(sides)
     _refuse_misfits(source, copied)
+    _refuse_complex(sides, copied)
     if not copied:
         raise BridgeError(_nothing_matches(source, module, sides.places))
     plan = _account(sides, copied, reasons)
@@ -217,6 +218,17 @@ def _refuse_misfits(source: Source, copied: Mapping[str, Copy]) -> None:
         f"{source.name}: {first.source} is {shown}, but {first.target} is {first.to_shape}. Build the module with "
         f"that shape, or keep its initial value with skip {split(first.source)[0]!r}.{more}"
     )
+
+
+def _refuse_complex(sides: Sides, copied: Mapping[str, Copy]) -> None:
+    """PyTorch would drop the imaginary parts."""
+    for copy in copied.values():
+        kind = sides.source.stored[copy.source].dtype
+        if kind.startswith("complex") and not tensor_of(sides.module, copy.target).is_complex():
+            raise BridgeError(
+                f"{sides.source.name}: {copy.source} holds {kind} numbers, but {copy.target} takes real ones. Keep its "
+                f"initial value with skip {split(copy.source)[0]!r}."
+            )
 
 
 def _nothing_matches(source: Source, module: nn.Module, where: Places) -> str:

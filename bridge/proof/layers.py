@@ -96,7 +96,7 @@ def _best(case: Case, tolerance: float) -> tuple[float, float, str] | None:
 def _compared(layer: Layer, wanted: Mapping[str, Array | None], module: nn.Module, why: str) -> Proof:
     """The numbers themselves, where the layer cannot be asked to compute."""
     proof = Proof(layer.name, layer.kind, layer.module, "not proved", reason=why)
-    largest, scale = 0.0, 0.0
+    largest, scale, same = 0.0, 0.0, True
     for copy in layer.copies:
         array = wanted[copy.target]
         if array is None:
@@ -105,9 +105,11 @@ def _compared(layer: Layer, wanted: Mapping[str, Array | None], module: nn.Modul
         rounded = torch.from_numpy(array).to(tensor_of(module, copy.target).dtype).double().numpy()
         if own.shape != rounded.shape:
             return proof
-        largest = max(largest, float(np.abs(own - rounded).max(initial=0.0)))
-        scale = max(scale, float(np.abs(rounded).max(initial=0.0)))
-    verdict: Verdict = "same" if largest == 0 else "differs"
+        same = same and np.array_equal(own, rounded, equal_nan=True)
+        both = np.isfinite(own) & np.isfinite(rounded)  # what is no number on either side has no size to tell
+        largest = max(largest, float(np.abs(own - rounded).max(initial=0.0, where=both)))
+        scale = max(scale, float(np.abs(rounded).max(initial=0.0, where=both)))
+    verdict: Verdict = "same" if same else "differs"
     why = f"the numbers were compared: {why}" if why else "the numbers were compared"
     return Proof(layer.name, layer.kind, layer.module, verdict, largest, scale, why)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import bridge
@@ -531,3 +532,26 @@ def test_numbers_of_a_state_dict_are_compared(small: Loaded) -> None:
     assert {proof.reason for proof in report.layers} == {"the numbers were compared"}
     state["conv_b.weight"][0, 0, 0, 0] += 1
     assert verdicts(verify(module, state))["conv_b"] == "differs"
+
+
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_a_tensor_with_a_number_that_is_none_does_not_hide_that_all_others_differ(other: float, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(2, 2))
+    state = {name: tensor.clone() + other for name, tensor in module.state_dict().items()}
+    with torch.no_grad():
+        for name, tensor in module.named_parameters():
+            state[name].view(-1)[0] = tensor.view(-1)[0] = torch.nan
+    torch.save(state, tmp_path / "w.pt")
+    report = verify(module, tmp_path / "w.pt")
+    assert report.ok == (other == 0.0), report
+
+
+def test_complex_weights_are_refused_by_real_ones(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(2, 2))
+    path = tmp_path / "w.safetensors"
+    save_file({"0.weight": torch.ones(2, 2, dtype=torch.complex64), "0.bias": torch.ones(2)}, path)
+    before = module[0].weight.clone()
+    for act in (bridge.load, bridge.verify):
+        with pytest.raises(bridge.BridgeError, match=r"w\.safetensors: 0/weight holds complex64 numbers, but 0"):
+            act(module, path)
+    assert torch.equal(module[0].weight, before)
