@@ -40,7 +40,7 @@ class Failures:
 
     def add(self, error: Exception) -> None:
         """Keep the line for the end; the others go on."""
-        self.lines.append(one_line(str(error)))
+        self.lines.append(one_line(str(error), names=True))
 
     @contextmanager
     def of(self, batch: Sequence[Item]) -> Iterator[None]:
@@ -48,7 +48,7 @@ class Failures:
         try:
             yield
         except ConvaeError as error:
-            self.lines += [one_line(f"{item.path}: {error}") for item in batch]
+            self.lines += [one_line(f"{item.path}: {error}", names=True) for item in batch]
 
     def all_of_them(self) -> str:
         """What to say where no input could be used."""

@@ -306,3 +306,18 @@ def test_images_of_another_size_are_resized_where_the_network_takes_one_alone(
     assert (answer.code, answer.err) == (0, "")
     assert "shown at 32 x 32" in answer.out
     assert drawn("out/reconstructions/0.png").size == (48, 40)
+
+
+def test_a_name_that_is_no_utf_8_keeps_its_bytes(run: Any, pictures: Any, tmp_path: Path) -> None:
+    folder, images = run("convae-classifier"), pictures(1, grey=True)
+    (images / "0.png").rename(images / os.fsdecode(b"caf\xe9.png"))
+    (images / os.fsdecode(b"bro\xe9ken.png")).write_text("no picture")
+    call = [sys.executable, "-m", "torch_convae.predict", str(folder), "pictures", "--out", os.fsdecode(b"\xe9t\xe9")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"}
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(b"torch_convae.predict: pictures/bro?ken.png cannot be decoded")
+    assert done.stdout.startswith(b"\xe9t\xe9: ")
+    out = tmp_path / os.fsdecode(b"\xe9t\xe9")
+    assert b"pictures/caf\xe9.png" in (out / "classes.csv").read_bytes()
+    assert (out / "failed.txt").read_bytes().startswith(b"pictures/bro\xe9ken.png cannot be decoded")

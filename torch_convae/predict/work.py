@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConvaeError
-from ..files import write_whole
+from ..files import write_text
 from ..inputs import Failures, Item, read_all
 from ..outputs import open_folder
 from ..rasters import LARGEST, Raster, raster, resized
@@ -68,7 +68,7 @@ def predict(job: Job, given: Sequence[Item]) -> tuple[list[Line], Failures]:
     write_table(job.folder / f"{job.kind.name}.csv", done.lines)
     failed = job.folder / FAILED
     if failures.lines:
-        write_whole(failed, lambda beside: beside.write_text("".join(f"{line}\n" for line in failures.lines)))
+        write_text(failed, "".join(f"{line}\n" for line in failures.lines))
     else:
         failed.unlink(missing_ok=True)
     return done.lines, failures
@@ -149,4 +149,4 @@ def write_table(path: Path, lines: Sequence[Line]) -> None:
     table = csv.DictWriter(text, list(lines[0]))
     table.writeheader()
     table.writerows(lines)
-    write_whole(path, lambda beside: beside.write_text(text.getvalue(), newline=""))
+    write_text(path, text.getvalue())
