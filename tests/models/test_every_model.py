@@ -1,5 +1,6 @@
 """What every model can do: its documented size, and all the ways in which PyTorch runs a model."""
 
+import inspect
 import io
 import warnings
 from collections.abc import Iterator
@@ -73,6 +74,12 @@ def test_bayesian_segnet_has_segnets_parameters() -> None:
     }
 
 
+# Bayesian SegNet's answer is drawn, and vgg16_bn is vgg16.
+CLASSIFIERS = tuple(
+    name
+    for name in small_models.SMALL
+    if "classes" in inspect.signature(MODELS[name]).parameters and name not in ("bayesian_segnet", "vgg16_bn")
+)
 HALVED = ("vgg_segnet", "vgg_unet")
 SAME_SIZE = tuple(name for name in small_models.SMALL if "unet" in name or "segnet" in name)
 EVERY = pytest.mark.parametrize("name", small_models.EVERY)
@@ -257,3 +264,9 @@ def test_onnx_computes_the_same(name: str) -> None:
     for images in (x, other):
         given = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
         np.testing.assert_allclose(given, model(images).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_one_class_has_the_sigmoid_of_its_logit_for_a_probability(name: str) -> None:
+    model, images = small(name, classes=1)
+    torch.testing.assert_close(model.predict(images), torch.sigmoid(model(model.preprocessing(images))))
