@@ -48,7 +48,9 @@ class Failures:
         try:
             yield
         except ConvaeError as error:
-            self.lines += [one_line(f"{item.path}: {error}", names=True) for item in batch]
+            for item in batch:
+                text = str(error)
+                self.lines.append(one_line(text if text.startswith(f"{item.path} ") else f"{item.path}: {text}", True))
 
     def all_of_them(self) -> str:
         """What to say where no input could be used."""

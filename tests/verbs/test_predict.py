@@ -1,12 +1,15 @@
 """python -m torch_convae.predict: its tables and pictures, and what it does with files that are none."""
 
 import csv
+import io
 import json
 import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import torch
 from PIL import Image
 
 import torch_convae
+from torch_convae import rasters
 from torch_convae.colours import class_colours
 from torch_convae.predict import Windows, grow, slide
 from torch_convae.rasters import raster
@@ -264,6 +268,45 @@ def test_a_network_without_an_answer_is_refused(command: Any, pictures: Any) -> 
     assert "features" in answer.err
 
 
+def test_of_large_images_one_is_open_at_a_time(tmp_path: Path, pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(4, (20, 30))
+    monkeypatch.setattr(rasters, "ALONE", 500)
+    open_now, most = [], []
+    upright = rasters.upright
+
+    def slowly(image: Image.Image, grey: bool) -> Image.Image:
+        open_now.append(image)
+        time.sleep(0.02)
+        most.append(len(open_now))
+        open_now.remove(image)
+        return upright(image, grey)
+
+    monkeypatch.setattr(rasters, "upright", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        given = list(pool.map(lambda path: rasters.read_pixels(path, 3, (5, 5)), sorted(tmp_path.glob("*/*.png"))))
+    assert [tuple(one.shape) for one in given] == [(3, 5, 5)] * 4
+    assert max(most) == 1
+
+
+@pytest.mark.parametrize("options", [("--window", "32", "--overlap", "8"), ("--size", "32")])
+def test_an_image_that_goes_by_windows_or_is_resized_is_decoded_once(
+    options: tuple[str, ...], run: Any, command: Any, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    upright = rasters.upright
+    monkeypatch.setattr(rasters, "upright", lambda image, grey: decoded.append(1) or upright(image, grey))
+    assert command("predict", run("shallow_unet"), pictures(2, (48, 48)), *options, "--out", "out").code == 0
+    assert len(decoded) == 2
+
+
+def test_a_large_image_that_is_cut_off_leaves_nothing(run: Any, command: Any, pictures: Any) -> None:
+    folder, images = run("shallow_unet"), pictures(1, (80, 80))
+    (images / "0.png").write_bytes((images / "0.png").read_bytes()[:5000])
+    line = command("predict", folder, images, "--window", 32, "--overlap", 8, "--size", 32, "--out", "out").line
+    assert line.count("0.png") == 1
+    assert not Path("out").exists()
+
+
 @pytest.mark.slow
 def test_a_raster_of_10000_by_10000_takes_less_than_2_gigabytes(run: Any, tmp_path: Path) -> None:
     folder = run("shallow_unet")
@@ -308,16 +351,18 @@ def test_images_of_another_size_are_resized_where_the_network_takes_one_alone(
     assert drawn("out/reconstructions/0.png").size == (48, 40)
 
 
-def test_a_name_that_is_no_utf_8_keeps_its_bytes(run: Any, pictures: Any, tmp_path: Path) -> None:
+def test_a_name_that_is_no_utf_8_keeps_its_bytes(
+    run: Any, pictures: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, images = run("convae-classifier"), pictures(1, grey=True)
     (images / "0.png").rename(images / os.fsdecode(b"caf\xe9.png"))
     (images / os.fsdecode(b"bro\xe9ken.png")).write_text("no picture")
-    call = [sys.executable, "-m", "torch_convae.predict", str(folder), "pictures", "--out", os.fsdecode(b"\xe9t\xe9")]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"}
-    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.startswith(b"torch_convae.predict: pictures/bro?ken.png cannot be decoded")
-    assert done.stdout.startswith(b"\xe9t\xe9: ")
-    out = tmp_path / os.fsdecode(b"\xe9t\xe9")
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "utf-8"))
+    answer = command("predict", folder, "pictures", "--out", os.fsdecode(b"\xe9t\xe9"))
+    assert answer.code == 1
+    assert answer.err.startswith("torch_convae.predict: pictures/bro?ken.png cannot be decoded")
+    assert said.getvalue().startswith(b"\xe9t\xe9: classes of 1 images")
+    out = Path(os.fsdecode(b"\xe9t\xe9"))
     assert b"pictures/caf\xe9.png" in (out / "classes.csv").read_bytes()
     assert (out / "failed.txt").read_bytes().startswith(b"pictures/bro\xe9ken.png cannot be decoded")
