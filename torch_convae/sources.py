@@ -25,6 +25,7 @@ from .rasters import LARGEST, read_frames, read_pixels
 from .training import device
 from .weights import load_weights, recorded_options
 
+WORDS = {"true": "True", "false": "False"}  # as Python has them
 FRAMES = 8  # of a sequence whose length nobody says
 
 
@@ -138,14 +139,14 @@ def _refuse_missing(name: str, options: dict[str, Any]) -> None:
 
 
 def _pairs(given: list[str]) -> dict[str, Any]:
-    """Options as NAME=VALUE, where a value is a number, True, a tuple, or else text."""
+    """Options as NAME=VALUE, where a value is a number, true or false, a tuple, or else text."""
     options: dict[str, Any] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name or not value:
             raise ConvaeError(f"--option {pair!r} is not NAME=VALUE. Write it as classes=7.")
         try:
-            options[name] = ast.literal_eval(value)
+            options[name] = ast.literal_eval(WORDS.get(value.lower(), value))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             options[name] = value
     return options
