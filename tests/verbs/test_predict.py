@@ -366,3 +366,13 @@ def test_a_name_that_is_no_utf_8_keeps_its_bytes(
     out = Path(os.fsdecode(b"\xe9t\xe9"))
     assert b"pictures/caf\xe9.png" in (out / "classes.csv").read_bytes()
     assert (out / "failed.txt").read_bytes().startswith(b"pictures/bro\xe9ken.png cannot be decoded")
+
+
+@pytest.mark.parametrize(("name", "options"), [("convae-classifier", {"classes": 4}), ("shallow_unet", {"classes": 2})])
+def test_classes_that_are_not_the_networks_are_refused_when_it_is_loaded(
+    name: str, options: dict[str, int], run: Any, command: Any, pictures: Any
+) -> None:
+    folder, images = run(name, **options), pictures(1, grey=name == "convae-classifier")
+    line = command("predict", folder, images, "--out", "out").line
+    assert f"names 3 classes (sky, road, tree), but its network gives {options['classes']}" in line
+    assert not Path("out").exists()
