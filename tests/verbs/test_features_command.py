@@ -129,10 +129,20 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
 ) -> None:
     pictures(1)
     (tmp_path / "empty").mkdir()
-    answer = command("features", *arguments)
-    assert answer.code == 2
-    assert said in answer.err.splitlines()[-1]
+    assert said in command("features", *arguments).line
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "empty"}
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("conv_vae", "64 x 64"), ("encoder_gru", "64 x 64"), ("convae-classifier", "28 x 28")]
+)
+def test_a_network_of_one_size_lists_its_layers_for_it(name: str, size: str, command: Any, pictures: Any) -> None:
+    options = ("--option", "classes=2") if name == "convae-classifier" else ()
+    assert f"for images of {size} (height" in command("features", name, *options, "--list").out
+    assert f"It is built for {size}." in command("features", name, *options, "--list", "--size", 16).line
+    if name != "encoder_gru":
+        line = command("features", name, *options, pictures(1, grey=True), "--layer", "conv2d").line
+        assert f"It is built for {size}." in line
 
 
 @pytest.mark.parametrize(("value", "norms"), [("true", True), ("False", False), ("FALSE", False)])

@@ -251,6 +251,7 @@ def test_what_others_made_is_not_overwritten(run: Any, command: Any, pictures: A
         (("pictures", "--size", "0"), "--size"),
         (("pictures", "--largest", "0.0001"), "million pixels"),
         (("pictures", "--batch-size", "0"), "--batch-size"),
+        (("pictures", "--samples", "0"), "--samples 0 is not a number of passes"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
@@ -334,6 +335,7 @@ def test_a_sequence_is_a_folder_of_frames_or_an_array_and_each_has_its_values(
     answer = command("predict", folder, "clips", "--out", "out")
     assert answer.code == 1
     assert "empty holds no images" in answer.err
+    assert "values of 3 sequences" in answer.out
     lines = table(Path("out/values.csv"))
     assert [Path(line["file"]).name for line in lines] == ["first", "second", "third.npy"]
     expected = torch_convae.load(folder).predict(torch.from_numpy(array)[None, :, None])[0]
@@ -376,3 +378,10 @@ def test_classes_that_are_not_the_networks_are_refused_when_it_is_loaded(
     line = command("predict", folder, images, "--out", "out").line
     assert f"names 3 classes (sky, road, tree), but its network gives {options['classes']}" in line
     assert not Path("out").exists()
+
+
+def test_a_resized_image_can_be_written_to_as_pytorch_wants_it(pictures: Any) -> None:
+    grey = np.zeros((8, 9, 1), np.uint8)
+    assert rasters.resized(grey, (4, 4)).flags.writeable
+    with raster(pictures(1, grey=True) / "0.png", 1) as image:
+        assert image.whole((4, 4)).flags.writeable

@@ -76,7 +76,8 @@ def act(options: argparse.Namespace) -> Failures:
         raise ConvaeError(f"--method {options.method} looks at no layer; leave --layer out, or choose gradcam.")
     folder, made = Path(options.out), made_by("explain", options.source, options.weights)
     check_folder(folder, made, options.overwrite)
-    model = source(options).model
+    network = source(options)
+    model = network.model
     size = parse_size(options.size) or model.image_size
     asked = _asked(model, options, size)
     given, failures, written = items(options.images), Failures(), 0
@@ -87,6 +88,7 @@ def act(options: argparse.Namespace) -> Failures:
             maps, what = explained(asked, images)
             if not written:
                 open_folder(folder, made)
+                network.announce()
             path = folder / f"{names[item.path]}_{asked.method}.png"
             picture = over(images[0].permute(1, 2, 0).numpy(), heat(maps[0].numpy()))
             with png(path, picture.shape[:2], COLOUR) as rows:

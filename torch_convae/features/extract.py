@@ -55,15 +55,17 @@ def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits
         found: dict[str, Layer] = {}
         for batch, images in read_all(given, read, failures, limits.batch_size):
             if not found:
-                known = layers(network.model, tuple(images.shape[1:]))
+                with network.sized():
+                    known = layers(network.model, tuple(images.shape[1:]))
                 found = {name: find(known, name) for name in asked.layers}
                 _refuse_unequal(given, asked, found)
-            with failures.of(batch):
+            with failures.of(batch), network.sized():
                 store.add([item.name for item in batch], _rows(network, images, found, asked))
         if not store.files:
             raise ConvaeError(failures.all_of_them())
         written = {name: axes(layer, asked.pool, asked.order) for name, layer in found.items()}
         store.write(target.path, written, _about(network, asked, found, target))
+        network.announce()
         print(f"{target.path}: {len(store.files)} images, prepared as {network.model.preprocessing.mode}")
         for name, layer in found.items():
             shape = " x ".join(map(str, store.arrays[name].shape[1:]))
