@@ -34,7 +34,7 @@ NAMES = ("sky", "road", "tree")
 def run(tmp_path: Path) -> Callable[..., Path]:
     """Writes what a finished run leaves to predict with."""
 
-    def write(name: str, **options: Any) -> Path:
+    def write(name: str, names: tuple[str, ...] = NAMES, **options: Any) -> Path:
         torch.manual_seed(0)
         chosen = SMALL.get(name, {}) | options
         model = torch_convae.create(name, **chosen)
@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
             "model": name,
             "options": json.dumps(chosen),
             "preprocessing": model.preprocessing.mode,
-            "classes": json.dumps(NAMES if "classes" in chosen else []),
+            "classes": json.dumps(names if "classes" in chosen else []),
             "image_size": "[32, 32]",
         }
         save_model(model, tmp_path / "run" / "model.safetensors", header)
@@ -385,3 +385,29 @@ def test_a_resized_image_can_be_written_to_as_pytorch_wants_it(pictures: Any) ->
     assert rasters.resized(grey, (4, 4)).flags.writeable
     with raster(pictures(1, grey=True) / "0.png", 1) as image:
         assert image.whole((4, 4)).flags.writeable
+
+
+def test_a_class_that_is_called_like_a_column_has_one_beside_it(run: Any, command: Any, pictures: Any) -> None:
+    names = ("file", "probability", "class", "class (class)")
+    folder = run("convae-classifier", names, classes=4)
+    assert command("predict", folder, pictures(2, grey=True), "--out", "classes").code == 0
+    lines = table(Path("classes/classes.csv"))
+    marked = ["file (class)", "probability (class)", "class (class) (class)", "class (class)"]
+    assert list(lines[0]) == ["file", "class", "probability", *marked]
+    assert [Path(line["file"]).name for line in lines] == ["0.png", "1.png"]
+    for line in lines:
+        assert line["class"] in names
+        assert line["probability"] == line[marked[names.index(line["class"])]]
+    folder = run("bayesian_segnet", ("height", "picture", "uncertainty"))
+    assert command("predict", folder, pictures(1, (32, 48)), "--samples", 2, "--out", "masks").code == 0
+    line = table(Path("masks/masks.csv"))[0]
+    assert (line["picture"], line["height"], line["width"]) == ("0.png", "32", "48")
+    assert sum(float(line[f"{name} (class)"]) for name in ("height", "picture", "uncertainty")) == pytest.approx(1)
+    assert 0 < float(line["uncertainty"]) < 0.25
+
+
+def test_the_share_of_one_class_is_that_of_its_foreground(run: Any, command: Any, pictures: Any) -> None:
+    folder = run("jocicmarko_unet", ("cell",), classes=1)
+    assert command("predict", folder, pictures(1, grey=True), "--out", "out").code == 0
+    line = table(Path("out/masks.csv"))[0]
+    assert float(line["cell"]) == pytest.approx((np.array(drawn("out/masks/0.png")) == 1).mean(), abs=1e-6)
