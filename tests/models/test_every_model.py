@@ -301,3 +301,12 @@ def test_an_option_of_another_kind_is_refused_in_one_line(name: str, options: di
     assert said in str(caught.value)
     assert str(caught.value).startswith(f"{name} ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", small_models.SMALL)
+@pytest.mark.parametrize("axis", [-1, -2, 1])
+def test_an_empty_image_and_a_sequence_without_frames_are_refused(name: str, axis: int) -> None:
+    model, x = small(name)
+    empty = x.narrow(axis, 0, 0)
+    with pytest.raises(ConvaeError):
+        model(empty)
