@@ -112,6 +112,10 @@ def read_frames(path: Path, channels: int, size: tuple[int, int] | None, largest
                 f"{path} has frames of {_by(frames[0])} and of {_by(unlike)}. Save them at one size, or give a --size."
             )
         return torch.stack(frames)
+    if path.suffix.lower() != ".npy":
+        raise ConvaeError(
+            f"{path} is no sequence. Name a folder of frames, or an .npy array (T, H, W, {channels}) of uint8."
+        )
     array = _array(path, channels, dimensions=4)
     made = [np.ascontiguousarray(resized(np.array(frame), size).transpose(2, 0, 1)) for frame in array]
     return torch.from_numpy(np.stack(made))

@@ -411,3 +411,9 @@ def test_the_share_of_one_class_is_that_of_its_foreground(run: Any, command: Any
     assert command("predict", folder, pictures(1, grey=True), "--out", "out").code == 0
     line = table(Path("out/masks.csv"))[0]
     assert float(line["cell"]) == pytest.approx((np.array(drawn("out/masks/0.png")) == 1).mean(), abs=1e-6)
+
+
+def test_an_image_is_no_sequence(run: Any, command: Any, pictures: Any) -> None:
+    line = command("predict", run("encoder_gru"), pictures(1, grey=True) / "0.png", "--out", "out").line
+    assert "0.png is no sequence. Name a folder of frames, or an .npy array (T, H, W, 1) of uint8." in line
+    assert not Path("out").exists()

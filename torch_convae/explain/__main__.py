@@ -51,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
         "--layer", metavar="NAME", help="Grad-CAM's, by Keras's or torchvision's name (default: the last convolution)"
     )
     made.add_argument("--target", metavar="CLASS", help="a class by name or number (default: the most probable)")
-    made.add_argument("--size", metavar="HxW", help="show the network the image at this size (default: as in the run)")
+    made.add_argument(
+        "--size", metavar="HxW", help="show the network the image at this size (default: as in the run, or as built)"
+    )
     command.add_output_flags(made, "explanations", "FOLDER")
     return made
 
@@ -78,7 +80,7 @@ def act(options: argparse.Namespace) -> Failures:
     check_folder(folder, made, options.overwrite)
     network = source(options)
     model = network.model
-    size = parse_size(options.size) or model.image_size
+    size = parse_size(options.size) or model.image_size or network.size
     asked = _asked(model, options, size)
     given, failures, written = items(options.images), Failures(), 0
     names = picture_names(given)

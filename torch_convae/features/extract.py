@@ -15,7 +15,7 @@ from ..data.images import read_header
 from ..errors import ConvaeError
 from ..inputs import Failures, Item, read_all
 from ..layers import Layer, capture, find, layers
-from ..sources import Source, read_input
+from ..sources import Source, read_input, takes_sequences
 from . import prepared
 from .shape import axes, shaped
 from .store import storing
@@ -66,7 +66,8 @@ def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits
         written = {name: axes(layer, asked.pool, asked.order) for name, layer in found.items()}
         store.write(target.path, written, _about(network, asked, found, target))
         network.announce()
-        print(f"{target.path}: {len(store.files)} images, prepared as {network.model.preprocessing.mode}")
+        inputs = "sequences" if takes_sequences(network.model) else "images"
+        print(f"{target.path}: {len(store.files)} {inputs}, prepared as {network.model.preprocessing.mode}")
         for name, layer in found.items():
             shape = " x ".join(map(str, store.arrays[name].shape[1:]))
             print(f"  {name}: {shape}, axes {written[name]}" + (f", {layer.activation}" if layer.activation else ""))
