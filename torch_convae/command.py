@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -42,6 +43,8 @@ def largest(options: argparse.Namespace) -> int:
 
 def run(verb: str, act: Callable[[argparse.Namespace], Failures], options: argparse.Namespace) -> int:
     """Act: 0 when all is done, 1 where some inputs could not be used, 2 for a call that cannot be carried out."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no UTF-8 come out as they went in
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         with any_size():
             failures = act(options)
@@ -56,5 +59,5 @@ def run(verb: str, act: Callable[[argparse.Namespace], Failures], options: argpa
         print(f"torch_convae.{verb}: stopped", file=sys.stderr)
         return 130
     for line in failures.lines:
-        print(f"torch_convae.{verb}: {line}", file=sys.stderr)
+        print(f"torch_convae.{verb}: {one_line(line)}", file=sys.stderr)
     return 1 if failures.lines else 0

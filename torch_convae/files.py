@@ -34,6 +34,11 @@ def write_whole(path: Path, write: Callable[[Path], object], aside: Path | None 
         beside.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Text as it is, its line ends too; a file's name in it that is no UTF-8 keeps its bytes."""
+    write_whole(path, lambda beside: beside.write_text(text, "utf-8", errors="surrogateescape", newline=""))
+
+
 def sync_folder(path: Path) -> None:
     """Let the names in a folder outlast a loss of power, as the contents of its files do."""
     folder = os.open(path, os.O_RDONLY)

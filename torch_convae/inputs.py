@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from PIL import Image
+from PIL import Image, _imaging
 from torch import Tensor
 from tqdm import tqdm
 
 from .data.folders import JUNK_NAMES, JUNK_SUFFIXES
 from .errors import ConvaeError, one_line
 
+BLOCK = 64 * 2**20  # bytes: more than glibc ever keeps for a thread
 READERS = 4  # threads that decode while the network computes
 Value = TypeVar("Value")
 
@@ -40,7 +41,7 @@ class Failures:
 
     def add(self, error: Exception) -> None:
         """Keep the line for the end; the others go on."""
-        self.lines.append(one_line(str(error)))
+        self.lines.append(one_line(str(error), names=True))
 
     @contextmanager
     def of(self, batch: Sequence[Item]) -> Iterator[None]:
@@ -48,7 +49,9 @@ class Failures:
         try:
             yield
         except ConvaeError as error:
-            self.lines += [one_line(f"{item.path}: {error}") for item in batch]
+            for item in batch:
+                text = str(error)
+                self.lines.append(one_line(text if text.startswith(f"{item.path} ") else f"{item.path}: {text}", True))
 
     def all_of_them(self) -> str:
         """What to say where no input could be used."""
@@ -141,10 +144,16 @@ def _ahead(
 
 @contextmanager
 def any_size() -> Iterator[None]:
-    """Pillow's own limit on pixels, which is one for all of a process, gives way to ours, which is a choice."""
-    before = Image.MAX_IMAGE_PIXELS
+    """Pillow's own limit on pixels, which is one for all of a process, gives way to ours, which is a choice.
+
+    Pixels are then kept in blocks so large that the system takes them back at once: smaller ones stay with the thread
+    that had them, and with four threads the memory of four images would be held, though one alone is open.
+    """
+    before, block = Image.MAX_IMAGE_PIXELS, _imaging.get_block_size()
     Image.MAX_IMAGE_PIXELS = None
+    _imaging.set_block_size(BLOCK)
     try:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+        _imaging.set_block_size(block)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from .errors import ConvaeError
-from .models import Model, create
+from .models import MODELS, Model, create
 from .models.preprocessing import Preprocess
 from .training import Folder
 from .weights import VERSION, load_weights, read_header
@@ -47,8 +49,25 @@ def load_model(path: Path) -> Model:
         if header.get("version", VERSION) != VERSION:
             raise ConvaeError(_other_version(path, header)) from error
         raise ConvaeError(f"{path} does not say which network it holds. {NO_RUN}") from error
+    _refuse_other_classes(path, model, _outputs(header["model"], options))
     load_weights(model, path, strict=True)
     return model.eval()
+
+
+def _outputs(name: str, options: Mapping[str, Any]) -> int | None:
+    """How many classes, or values, a network of that name and options gives; None where it gives neither."""
+    known = inspect.signature(MODELS[name]).parameters
+    return next(
+        (options.get(option, known[option].default) for option in ("classes", "outputs") if option in known), None
+    )
+
+
+def _refuse_other_classes(path: Path, model: Model, outputs: int | None) -> None:
+    if model.classes and outputs and len(model.classes) != outputs:
+        raise ConvaeError(
+            f"{path} names {len(model.classes)} classes ({', '.join(map(str, model.classes))}), but its network gives "
+            f"{outputs}. Take the file as training wrote it."
+        )
 
 
 def _parts(version: str) -> tuple[int, ...]:

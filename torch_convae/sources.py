@@ -6,8 +6,8 @@ import argparse
 import ast
 import inspect
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,19 +21,42 @@ from .known import recognise
 from .load import load, load_model
 from .models import MODELS, Model, create
 from .models.preprocessing import MODES, Preprocess
+from .models.sizes import sides
 from .rasters import LARGEST, read_frames, read_pixels
 from .training import device
 from .weights import load_weights, recorded_options
 
+WORDS = {"true": "True", "false": "False"}  # as Python has them
 FRAMES = 8  # of a sequence whose length nobody says
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network with its weights, in evaluation mode, and what it is, for people."""
+    """A network with its weights, in evaluation mode, and what it is, for people.
+
+    `note` is what to say of its weights once the call is accepted; `size` is that of the images it is built for,
+    where it takes no other.
+    """
 
     model: Model
     what: str
+    note: str = ""
+    size: tuple[int, int] | None = None
+
+    def announce(self) -> None:
+        """Say on stderr what there is to say of the weights."""
+        if self.note:
+            print(self.note, file=sys.stderr)
+
+    @contextmanager
+    def sized(self) -> Iterator[None]:
+        """What is refused within, of a network that takes one size alone, names that size."""
+        try:
+            yield
+        except ConvaeError as error:
+            if self.size is None:
+                raise
+            raise ConvaeError(f"{error} It is built for {self.size[0]} x {self.size[1]}.") from error
 
 
 def add_source_flags(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +83,7 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def source(options: argparse.Namespace) -> Source:
-    """The network that these flags name; what cannot be is refused, and what is left out is said on stderr."""
+    """The network that these flags name; what cannot be is refused, and what is left out is in its note."""
     found = _found(options.source, options.weights, _pairs(options.option))
     if options.preprocessing:
         found.model.preprocessing = Preprocess(options.preprocessing)
@@ -122,13 +145,20 @@ def _named(name: str, weights: str | None, options: dict[str, Any]) -> Source:
     _refuse_missing(name, options)
     model = create(name, **options)
     written = name + (f"({', '.join(f'{option}={value!r}' for option, value in options.items())})" if options else "")
+    size = _own_size(model, name, options)
     if weights is None:
-        print(f"{name} has random weights, as no --weights were given.", file=sys.stderr)
-        return Source(model, f"{written} with random weights")
+        note = f"{name} has random weights, as no --weights were given."
+        return Source(model, f"{written} with random weights", note, size)
     plan = load_weights(model, Path(weights))
-    if plan.skipped or plan.untouched:
-        print(f"{weights}: {str(plan).split(chr(10), 1)[0]}", file=sys.stderr)
-    return Source(model, f"{written} with {weights}")
+    note = f"{weights}: {str(plan).split(chr(10), 1)[0]}" if plan.skipped or plan.untouched else ""
+    return Source(model, f"{written} with {weights}", note, size)
+
+
+def _own_size(model: nn.Module, name: str, options: dict[str, Any]) -> tuple[int, int] | None:
+    """The size that a network with a Dense layer on a map was created for; None for one without."""
+    if not any(hasattr(layer, "keras_flattened") for layer in model.modules()):
+        return None
+    return sides(options.get("size", inspect.signature(MODELS[name]).parameters["size"].default))
 
 
 def _refuse_missing(name: str, options: dict[str, Any]) -> None:
@@ -138,14 +168,14 @@ def _refuse_missing(name: str, options: dict[str, Any]) -> None:
 
 
 def _pairs(given: list[str]) -> dict[str, Any]:
-    """Options as NAME=VALUE, where a value is a number, True, a tuple, or else text."""
+    """Options as NAME=VALUE, where a value is a number, true or false, a tuple, or else text."""
     options: dict[str, Any] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name or not value:
             raise ConvaeError(f"--option {pair!r} is not NAME=VALUE. Write it as classes=7.")
         try:
-            options[name] = ast.literal_eval(value)
+            options[name] = ast.literal_eval(WORDS.get(value.lower(), value))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             options[name] = value
     return options

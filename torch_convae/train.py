@@ -48,6 +48,7 @@ from .training import (
     ranks,
     refuse_recurrent,
     refuse_single_values,
+    refuse_unknown,
     seed_all,
     set_weights,
     twins,
@@ -157,7 +158,10 @@ def _built(config: Config, recipe: Recipe, run: Run) -> tuple[DataSet, Built]:
     for phase in built.phases if run.shards else ():
         refuse_recurrent(phase.model)
     data = built.regrouping.data if built.regrouping else data
-    refuse_single_values(run, _splits(config, run, data, built), built.phases)
+    splits = _splits(config, run, data, built)
+    if config.best is not None:
+        refuse_unknown(config.best, built.phases, splits.watched)
+    refuse_single_values(run, splits, built.phases)
     return data, built
 
 

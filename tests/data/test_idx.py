@@ -53,3 +53,12 @@ def test_a_broken_file_is_named_in_one_line(tmp_path: Path, content: bytes, mess
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConvaeError, match="gone is no regular file; put the IDX file there"):
         read_idx(tmp_path / "gone", 1)
+
+
+def test_a_header_of_too_many_images_says_what_it_claims(tmp_path: Path) -> None:
+    path = tmp_path / "broken"
+    path.write_bytes(struct.pack(">BBBBIII", 0, 0, 8, 3, 2**31, 2**6, 2**6))
+    with pytest.raises(ConvaeError) as caught:
+        read_idx(path, 3)
+    assert "broken says it holds 2147483648 x 64 x 64 bytes, which would take 8192.0 GiB" in str(caught.value)
+    assert str(caught.value).endswith("; check it, or download it again.")

@@ -1,5 +1,7 @@
 """Image files of every kind: colour, orientation, size, and what cannot be decoded safely."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +117,57 @@ def test_numbers_wider_than_a_byte_are_refused(folder: Path, picture: Write, mod
     picture(folder / "train" / "a" / f"wide.{suffix}", 300, mode)
     with pytest.raises(ConvaeError, match=rf"wide\.{suffix} has numbers wider than 8 bits .*; save it as 8-bit"):
         train_images(folder)
+
+
+def deep_png(kind: int, channels: int) -> bytes:
+    """4 x 4 pixels of 16 bits a channel, which Pillow does not write in colour."""
+    rows = b"".join(b"\0" + bytes(2 * 4 * channels) for _ in range(4))
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    written = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+def deep_tiff(planes: int) -> bytes:
+    """The same as RGB, pixel by pixel (1) or plane by plane (2)."""
+    starts, bits, pixels = 200, 240, 300
+    strips = (1, pixels, 96) if planes == 1 else (3, starts, starts + 12)
+    tags = [(256, 1, 4), (257, 1, 4), (258, 3, bits), (259, 1, 1), (262, 1, 2)]
+    tags += [(273, strips[0], strips[1]), (277, 1, 3), (278, 1, 4), (279, strips[0], strips[2]), (284, 1, planes)]
+    written = b"".join(struct.pack("<HHII", tag, 3 if tag == 258 else 4, count, value) for tag, count, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + written + bytes(4)
+    places = struct.pack("<6I", pixels, pixels + 32, pixels + 64, 32, 32, 32)
+    return (
+        (head.ljust(starts, b"\0") + places).ljust(bits, b"\0") + struct.pack("<3H", 16, 16, 16).ljust(60) + bytes(96)
+    )
+
+
+DEEP = {
+    "rgb.png": deep_png(2, 3),
+    "grey-alpha.png": deep_png(4, 2),
+    "rgba.png": deep_png(6, 4),
+    "rgb.tif": deep_tiff(1),
+    "planes.tif": deep_tiff(2),
+    "rgb.ppm": b"P6 4 4 65535\n" + bytes(96),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_colour_of_16_bits_is_refused_and_not_cut_down(folder: Path, name: str) -> None:
+    path = folder / "train" / "a" / name
+    path.write_bytes(DEEP[name])
+    with Image.open(path) as image:
+        image.load()  # Pillow takes it
+    with pytest.raises(ConvaeError, match=rf"{name} has more than 8 bits a channel; save it as 8-bit"):
+        train_images(folder)
+
+
+def test_a_bitmap_of_16_bits_a_pixel_is_taken(folder: Path) -> None:
+    header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 102, 0, 0, 54, 40, 4, 6, 1, 16, 0, 48, 0, 0, 0, 0)
+    (folder / "train" / "a" / "other.bmp").write_bytes(header + bytes(48))
+    assert train_images(folder)[0].max() == 0
 
 
 def test_a_file_of_several_frames_is_refused(folder: Path) -> None:

@@ -241,3 +241,19 @@ def test_a_train_of_one_image_cannot_be_split(tmp_path: Path, pairs: Write) -> N
     pairs(tmp_path / "train", (0, 1))
     with pytest.raises(ConvaeError, match="train holds one image and there is no test; add images"):
         load_data(Request(str(tmp_path)))
+
+
+@pytest.mark.parametrize("names", ["", "sky\nroad\n", "sky\nroad\ntree\n"])
+def test_masks_that_are_void_everywhere_are_refused_for_what_they_are(tmp_path: Path, pairs: Write, names: str) -> None:
+    pairs(tmp_path / "train", (255,), (255,))
+    if names:
+        (tmp_path / "classes.txt").write_text(names)
+    with pytest.raises(ConvaeError, match=r"every mask of train is void, the value 255, everywhere"):
+        load_data(Request(str(tmp_path)))
+
+
+def test_a_255_beside_one_of_three_names_is_void(tmp_path: Path, pairs: Write) -> None:
+    pairs(tmp_path / "train", (0, 255), (0, 255))
+    (tmp_path / "classes.txt").write_text("sky\nroad\ntree\n")
+    targets = load_data(Request(str(tmp_path))).splits["train"].targets
+    assert set(targets.unique().tolist()) == {0, VOID}

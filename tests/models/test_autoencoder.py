@@ -73,7 +73,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "no channels": ("vgg16", {"in_channels": 0}, "a whole number of at least 1 for in_channels, not 0"),
     "no code": ("convae", {"code": 0}, "a whole number of at least 1 for code, not 0"),
     "a width in words": ("shallow_unet", {"classes": 2, "widths": "wide"}, "at least 1 for widths, not 'wide'"),
-    "a size in words": ("convae", {"code": 4, "size": "28x28"}, "one number for both, not '28x28'"),
+    "a size in words": ("convae", {"code": 4, "size": "28x28"}, "one number for both, for size, not '28x28'"),
     "five of four": ("vgg16", {"widths": (1, 2, 3, 4)}, "channels of 5 blocks, not (1, 2, 3, 4)"),
 }
 

@@ -79,7 +79,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no classes": ({"classes": 0}, "a whole number of at least 1 for classes, not 0"),
     "half a layer": ({"classes": 2, "head": (1.5,)}, "whole numbers of at least 1 for head, not (1.5,)"),
     "too small": ({"classes": 2, "pool": "flatten", "size": 28}, "at least 29 pixels a side, not 28"),
-    "three sides": ({"classes": 2, "pool": "flatten", "size": (64, 64, 64)}, "one number for both, not (64, 64, 64)"),
+    "three sides": (
+        {"classes": 2, "pool": "flatten", "size": (64, 64, 64)},
+        "one number for both, for size, not (64, 64, 64)",
+    ),
     "three blocks": ({"depths": (2, 2, 2)}, "the layers of 4 blocks, not (2, 2, 2)"),
 }
 

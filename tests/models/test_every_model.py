@@ -1,5 +1,6 @@
 """What every model can do: its documented size, and all the ways in which PyTorch runs a model."""
 
+import inspect
 import io
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import small_models
 import torch
 from small_models import small
 
+from torch_convae.errors import ConvaeError
 from torch_convae.models import MODELS, create
 
 # What Keras, and where there is none in Keras the original, counts. `statistics` says whether BatchNorm's are in it.
@@ -73,6 +75,12 @@ def test_bayesian_segnet_has_segnets_parameters() -> None:
     }
 
 
+# Bayesian SegNet's answer is drawn, and vgg16_bn is vgg16.
+CLASSIFIERS = tuple(
+    name
+    for name in small_models.SMALL
+    if "classes" in inspect.signature(MODELS[name]).parameters and name not in ("bayesian_segnet", "vgg16_bn")
+)
 HALVED = ("vgg_segnet", "vgg_unet")
 SAME_SIZE = tuple(name for name in small_models.SMALL if "unet" in name or "segnet" in name)
 EVERY = pytest.mark.parametrize("name", small_models.EVERY)
@@ -257,3 +265,48 @@ def test_onnx_computes_the_same(name: str) -> None:
     for images in (x, other):
         given = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
         np.testing.assert_allclose(given, model(images).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_one_class_has_the_sigmoid_of_its_logit_for_a_probability(name: str) -> None:
+    model, images = small(name, classes=1)
+    torch.testing.assert_close(model.predict(images), torch.sigmoid(model(model.preprocessing(images))))
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("vgg16", {"batch_norm": "no"}, "takes True or False for batch_norm, not 'no'"),
+    ("densenet121", {"keras": 0}, "takes True or False for keras, not 0"),
+    ("vgg_unet", {"classes": 2, "relu": "false"}, "takes True or False for relu, not 'false'"),
+    ("conv_vae", {"widths": ()}, "takes whole numbers of at least 1 for widths, not ()"),
+    ("segnet", {"classes": 2, "widths": 8}, "takes whole numbers of at least 1 for widths, not 8"),
+    ("zhixuhao_unet", {"dropout": "half"}, "takes a share of at least 0 and less than 1 for dropout, not 'half'"),
+    ("bayesian_segnet", {"classes": 2, "dropout": float("nan")}, "less than 1 for dropout, not nan"),
+    ("shallow_unet", {"classes": 2, "dropout": 1.5}, "less than 1 for dropout, not 1.5"),
+    ("convae", {"noise": float("inf")}, "takes a standard deviation of 0 or more for noise, not inf"),
+    ("convae", {"noise": (1, 2)}, "takes a standard deviation of 0 or more for noise, not (1, 2)"),
+    ("vgg16_unet", {"classes": 2, "blocks": 2, "scales": (1, float("nan"))}, "takes numbers for scales, not (1, nan)"),
+    ("vgg16_unet", {"classes": 2, "scales": 3.0}, "takes numbers for scales, not 3.0"),
+    ("vgg16_unet", {"classes": 2, "blocks": 2, "scales": (1, "a")}, "takes numbers for scales, not (1, 'a')"),
+    ("conv_vae", {"size": True}, "takes a height and a width, or one number for both, for size, not True"),
+    ("convae-classifier", {"classes": 1_000_000_000}, "takes at most 1,000,000 for classes, not 1000000000"),
+    ("segnet_basic", {"classes": 3, "width": 1_000_000}, "does not fit into memory with classes=3, width=1000000"),
+    ("convae", {"code": 9, "size": 1_000_000}, "does not fit into memory with code=9, size=1000000"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "said"), REFUSED)
+def test_an_option_of_another_kind_is_refused_in_one_line(name: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConvaeError) as caught:
+        create(name, **options)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"{name} ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", small_models.SMALL)
+@pytest.mark.parametrize("axis", [-1, -2, 1])
+def test_an_empty_image_and_a_sequence_without_frames_are_refused(name: str, axis: int) -> None:
+    model, x = small(name)
+    empty = x.narrow(axis, 0, 0)
+    with pytest.raises(ConvaeError):
+        model(empty)

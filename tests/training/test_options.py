@@ -222,6 +222,15 @@ def test_the_command_line_knows_them_all(train: Any, class_folder: Path, tmp_pat
     assert list((tmp_path / "runs" / "convae" / "tensorboard").glob("events*"))
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_mistyped_figure_is_refused_before_anything_is_written(
+    dry: tuple[str, ...], refused: Callable[..., str], class_folder: Path
+) -> None:
+    said = refused("--data", class_folder, "--best", "test_acuracy", *dry)
+    assert "Nothing measures 'test_acuracy'" in said
+    assert "test_accuracy" in said
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -171,3 +171,14 @@ def test_a_wrong_question_is_refused_in_one_line(
     assert answer.code == 2
     assert said in answer.err.splitlines()[-1]
     assert not Path("explanations").exists()
+
+
+def test_a_file_that_is_no_picture_is_named_once(command: Any, pictures: Any) -> None:
+    images = pictures(2)
+    (images / "0.png").write_text("no picture")
+    call = ("explain", "vgg16", "--option", "classes=3", "--option", "size=32", images, "--method", "gradients")
+    answer = command(*call, "--out", "out")
+    assert answer.code == 1
+    last = answer.err.splitlines()[-1]
+    assert last.startswith(f"torch_convae.explain: {images}/0.png cannot be decoded")
+    assert last.count("0.png") == 1

@@ -116,6 +116,8 @@ def test_a_file_that_others_made_is_not_overwritten(command: Any, pictures: Any)
         (("vgg16", "pictures", "--layer", "block5_conv3", "--out", "no/features.npz"), "no folder"),
         (("vgg16", "--option", "depth=3", "--list"), "depth"),
         (("vgg16", "--option", "classes", "--list"), "NAME=VALUE"),
+        (("vgg16", "--option", "batch_norm=no", "--list"), "takes True or False for batch_norm, not 'no'"),
+        (("vgg16", "--option", "batch_norm=1", "--list"), "takes True or False for batch_norm, not 1"),
         (("vgg16_unet", "--list"), "needs classes"),
         (("empty", "--list"), "model.safetensors does not exist"),
         (("vgg16", "empty", "--layer", "block5_conv3"), "holds no images"),
@@ -127,10 +129,27 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
 ) -> None:
     pictures(1)
     (tmp_path / "empty").mkdir()
-    answer = command("features", *arguments)
-    assert answer.code == 2
-    assert said in answer.err.splitlines()[-1]
+    assert said in command("features", *arguments).line
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "empty"}
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("conv_vae", "64 x 64"), ("encoder_gru", "64 x 64"), ("convae-classifier", "28 x 28")]
+)
+def test_a_network_of_one_size_lists_its_layers_for_it(name: str, size: str, command: Any, pictures: Any) -> None:
+    options = ("--option", "classes=2") if name == "convae-classifier" else ()
+    assert f"for images of {size} (height" in command("features", name, *options, "--list").out
+    assert f"It is built for {size}." in command("features", name, *options, "--list", "--size", 16).line
+    if name != "encoder_gru":
+        line = command("features", name, *options, pictures(1, grey=True), "--layer", "conv2d").line
+        assert f"It is built for {size}." in line
+
+
+@pytest.mark.parametrize(("value", "norms"), [("true", True), ("False", False), ("FALSE", False)])
+def test_true_and_false_are_no_words(value: str, norms: bool, command: Any) -> None:
+    answer = command("features", "vgg16_unet", "--option", "classes=2", "--option", f"batch_norm={value}", "--list")
+    assert f"batch_norm={norms})" in answer.out
+    assert ("encoder.block1_conv1_bn" in answer.out) is norms
 
 
 def test_a_run_is_a_source_and_a_grey_picture_is_taken_grey(tmp_path: Path, command: Any, pictures: Any) -> None:

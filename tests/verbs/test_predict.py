@@ -1,12 +1,15 @@
 """python -m torch_convae.predict: its tables and pictures, and what it does with files that are none."""
 
 import csv
+import io
 import json
 import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import torch
 from PIL import Image
 
 import torch_convae
+from torch_convae import rasters
 from torch_convae.colours import class_colours
 from torch_convae.predict import Windows, grow, slide
 from torch_convae.rasters import raster
@@ -30,7 +34,7 @@ NAMES = ("sky", "road", "tree")
 def run(tmp_path: Path) -> Callable[..., Path]:
     """Writes what a finished run leaves to predict with."""
 
-    def write(name: str, **options: Any) -> Path:
+    def write(name: str, names: tuple[str, ...] = NAMES, **options: Any) -> Path:
         torch.manual_seed(0)
         chosen = SMALL.get(name, {}) | options
         model = torch_convae.create(name, **chosen)
@@ -39,7 +43,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
             "model": name,
             "options": json.dumps(chosen),
             "preprocessing": model.preprocessing.mode,
-            "classes": json.dumps(NAMES if "classes" in chosen else []),
+            "classes": json.dumps(names if "classes" in chosen else []),
             "image_size": "[32, 32]",
         }
         save_model(model, tmp_path / "run" / "model.safetensors", header)
@@ -247,6 +251,7 @@ def test_what_others_made_is_not_overwritten(run: Any, command: Any, pictures: A
         (("pictures", "--size", "0"), "--size"),
         (("pictures", "--largest", "0.0001"), "million pixels"),
         (("pictures", "--batch-size", "0"), "--batch-size"),
+        (("pictures", "--samples", "0"), "--samples 0 is not a number of passes"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
@@ -262,6 +267,45 @@ def test_a_network_without_an_answer_is_refused(command: Any, pictures: Any) -> 
     answer = command("predict", "vgg16", pictures(1))
     assert answer.code == 2
     assert "features" in answer.err
+
+
+def test_of_large_images_one_is_open_at_a_time(tmp_path: Path, pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(4, (20, 30))
+    monkeypatch.setattr(rasters, "ALONE", 500)
+    open_now, most = [], []
+    upright = rasters.upright
+
+    def slowly(image: Image.Image, grey: bool) -> Image.Image:
+        open_now.append(image)
+        time.sleep(0.02)
+        most.append(len(open_now))
+        open_now.remove(image)
+        return upright(image, grey)
+
+    monkeypatch.setattr(rasters, "upright", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        given = list(pool.map(lambda path: rasters.read_pixels(path, 3, (5, 5)), sorted(tmp_path.glob("*/*.png"))))
+    assert [tuple(one.shape) for one in given] == [(3, 5, 5)] * 4
+    assert max(most) == 1
+
+
+@pytest.mark.parametrize("options", [("--window", "32", "--overlap", "8"), ("--size", "32")])
+def test_an_image_that_goes_by_windows_or_is_resized_is_decoded_once(
+    options: tuple[str, ...], run: Any, command: Any, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    upright = rasters.upright
+    monkeypatch.setattr(rasters, "upright", lambda image, grey: decoded.append(1) or upright(image, grey))
+    assert command("predict", run("shallow_unet"), pictures(2, (48, 48)), *options, "--out", "out").code == 0
+    assert len(decoded) == 2
+
+
+def test_a_large_image_that_is_cut_off_leaves_nothing(run: Any, command: Any, pictures: Any) -> None:
+    folder, images = run("shallow_unet"), pictures(1, (80, 80))
+    (images / "0.png").write_bytes((images / "0.png").read_bytes()[:5000])
+    line = command("predict", folder, images, "--window", 32, "--overlap", 8, "--size", 32, "--out", "out").line
+    assert line.count("0.png") == 1
+    assert not Path("out").exists()
 
 
 @pytest.mark.slow
@@ -291,6 +335,7 @@ def test_a_sequence_is_a_folder_of_frames_or_an_array_and_each_has_its_values(
     answer = command("predict", folder, "clips", "--out", "out")
     assert answer.code == 1
     assert "empty holds no images" in answer.err
+    assert "values of 3 sequences" in answer.out
     lines = table(Path("out/values.csv"))
     assert [Path(line["file"]).name for line in lines] == ["first", "second", "third.npy"]
     expected = torch_convae.load(folder).predict(torch.from_numpy(array)[None, :, None])[0]
@@ -306,3 +351,69 @@ def test_images_of_another_size_are_resized_where_the_network_takes_one_alone(
     assert (answer.code, answer.err) == (0, "")
     assert "shown at 32 x 32" in answer.out
     assert drawn("out/reconstructions/0.png").size == (48, 40)
+
+
+def test_a_name_that_is_no_utf_8_keeps_its_bytes(
+    run: Any, pictures: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, images = run("convae-classifier"), pictures(1, grey=True)
+    (images / "0.png").rename(images / os.fsdecode(b"caf\xe9.png"))
+    (images / os.fsdecode(b"bro\xe9ken.png")).write_text("no picture")
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "utf-8"))
+    answer = command("predict", folder, "pictures", "--out", os.fsdecode(b"\xe9t\xe9"))
+    assert answer.code == 1
+    assert answer.err.startswith("torch_convae.predict: pictures/bro?ken.png cannot be decoded")
+    assert said.getvalue().startswith(b"\xe9t\xe9: classes of 1 images")
+    out = Path(os.fsdecode(b"\xe9t\xe9"))
+    assert b"pictures/caf\xe9.png" in (out / "classes.csv").read_bytes()
+    assert (out / "failed.txt").read_bytes().startswith(b"pictures/bro\xe9ken.png cannot be decoded")
+
+
+@pytest.mark.parametrize(("name", "options"), [("convae-classifier", {"classes": 4}), ("shallow_unet", {"classes": 2})])
+def test_classes_that_are_not_the_networks_are_refused_when_it_is_loaded(
+    name: str, options: dict[str, int], run: Any, command: Any, pictures: Any
+) -> None:
+    folder, images = run(name, **options), pictures(1, grey=name == "convae-classifier")
+    line = command("predict", folder, images, "--out", "out").line
+    assert f"names 3 classes (sky, road, tree), but its network gives {options['classes']}" in line
+    assert not Path("out").exists()
+
+
+def test_a_resized_image_can_be_written_to_as_pytorch_wants_it(pictures: Any) -> None:
+    grey = np.zeros((8, 9, 1), np.uint8)
+    assert rasters.resized(grey, (4, 4)).flags.writeable
+    with raster(pictures(1, grey=True) / "0.png", 1) as image:
+        assert image.whole((4, 4)).flags.writeable
+
+
+def test_a_class_that_is_called_like_a_column_has_one_beside_it(run: Any, command: Any, pictures: Any) -> None:
+    names = ("file", "probability", "class", "class (class)")
+    folder = run("convae-classifier", names, classes=4)
+    assert command("predict", folder, pictures(2, grey=True), "--out", "classes").code == 0
+    lines = table(Path("classes/classes.csv"))
+    marked = ["file (class)", "probability (class)", "class (class) (class)", "class (class)"]
+    assert list(lines[0]) == ["file", "class", "probability", *marked]
+    assert [Path(line["file"]).name for line in lines] == ["0.png", "1.png"]
+    for line in lines:
+        assert line["class"] in names
+        assert line["probability"] == line[marked[names.index(line["class"])]]
+    folder = run("bayesian_segnet", ("height", "picture", "uncertainty"))
+    assert command("predict", folder, pictures(1, (32, 48)), "--samples", 2, "--out", "masks").code == 0
+    line = table(Path("masks/masks.csv"))[0]
+    assert (line["picture"], line["height"], line["width"]) == ("0.png", "32", "48")
+    assert sum(float(line[f"{name} (class)"]) for name in ("height", "picture", "uncertainty")) == pytest.approx(1)
+    assert 0 < float(line["uncertainty"]) < 0.25
+
+
+def test_the_share_of_one_class_is_that_of_its_foreground(run: Any, command: Any, pictures: Any) -> None:
+    folder = run("jocicmarko_unet", ("cell",), classes=1)
+    assert command("predict", folder, pictures(1, grey=True), "--out", "out").code == 0
+    line = table(Path("out/masks.csv"))[0]
+    assert float(line["cell"]) == pytest.approx((np.array(drawn("out/masks/0.png")) == 1).mean(), abs=1e-6)
+
+
+def test_an_image_is_no_sequence(run: Any, command: Any, pictures: Any) -> None:
+    line = command("predict", run("encoder_gru"), pictures(1, grey=True) / "0.png", "--out", "out").line
+    assert "0.png is no sequence. Name a folder of frames, or an .npy array (T, H, W, 1) of uint8." in line
+    assert not Path("out").exists()

@@ -49,7 +49,9 @@ def _open(path: Path) -> Stream:
 def _read(stream: Stream, path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     shape = _shape(stream, path, dimensions)
     expected = math.prod(shape)
-    refuse_too_large(path, expected)
+    refuse_too_large(
+        f"{path} says it holds {_times(shape)} bytes, which", expected, advice=f"check it, or {AGAIN[:-1]}"
+    )
     content = stream.read(expected + 1)  # one more than is due: shows surplus without unpacking all of it
     if len(content) != expected:
         found = "more" if len(content) > expected else f"only {len(content)}"

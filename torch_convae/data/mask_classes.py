@@ -79,11 +79,14 @@ def decide(
 ) -> MaskClasses:
     """The meaning of the values that train's masks hold, given those of all splits.
 
-    Void is what was asked for, else what is known, else a 255 beside at least two other values. Two classes
+    Void is what was asked for, else what is known, else a 255 beside at least two other values or names, or alone.
+    Masks of train without anything else are refused. Two classes
     written as 0 and 255 become 0 and 1. Values above void move down by one, so that indices have no gap.
     """
     void = _void(known, void, everywhere)
     values = train - {void}
+    if not values:
+        raise ConvaeError(f"every mask of train is void, the value {void}, everywhere: nothing is learnt; check them.")
     names = dict(enumerate(known.names)) if known else _unnamed(values)
     named = {value: name for value, name in names.items() if value != void}
     if values == {0, 255} and len(named) == 2:
@@ -112,7 +115,8 @@ def _void(known: KnownClasses | None, void: int | None, everywhere: frozenset[in
         return void
     if known is not None and known.void is not None:
         return known.void
-    return VOID if VOID in everywhere and len(everywhere) > 2 else None
+    alone, several = everywhere == {VOID}, len(everywhere) > 2 or (known is not None and len(known.names) > 2)
+    return VOID if VOID in everywhere and (alone or several) else None
 
 
 def _unnamed(values: frozenset[int]) -> dict[int, str]:

@@ -51,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
         "--layer", metavar="NAME", help="Grad-CAM's, by Keras's or torchvision's name (default: the last convolution)"
     )
     made.add_argument("--target", metavar="CLASS", help="a class by name or number (default: the most probable)")
-    made.add_argument("--size", metavar="HxW", help="show the network the image at this size (default: as in the run)")
+    made.add_argument(
+        "--size", metavar="HxW", help="show the network the image at this size (default: as in the run, or as built)"
+    )
     command.add_output_flags(made, "explanations", "FOLDER")
     return made
 
@@ -76,8 +78,9 @@ def act(options: argparse.Namespace) -> Failures:
         raise ConvaeError(f"--method {options.method} looks at no layer; leave --layer out, or choose gradcam.")
     folder, made = Path(options.out), made_by("explain", options.source, options.weights)
     check_folder(folder, made, options.overwrite)
-    model = source(options).model
-    size = parse_size(options.size) or model.image_size
+    network = source(options)
+    model = network.model
+    size = parse_size(options.size) or model.image_size or network.size
     asked = _asked(model, options, size)
     given, failures, written = items(options.images), Failures(), 0
     names = picture_names(given)
@@ -87,6 +90,7 @@ def act(options: argparse.Namespace) -> Failures:
             maps, what = explained(asked, images)
             if not written:
                 open_folder(folder, made)
+                network.announce()
             path = folder / f"{names[item.path]}_{asked.method}.png"
             picture = over(images[0].permute(1, 2, 0).numpy(), heat(maps[0].numpy()))
             with png(path, picture.shape[:2], COLOUR) as rows:

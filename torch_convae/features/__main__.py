@@ -63,7 +63,10 @@ def act(options: argparse.Namespace) -> Failures:
     network, size = source(options), parse_size(options.size)
     size = size or network.model.image_size
     if options.list:
-        print(listing(network, size or DEFAULT_SIZE))
+        with network.sized():
+            table = listing(network, size or network.size or DEFAULT_SIZE)
+        network.announce()
+        print(table)
         return Failures()
     out, made = Path(options.out), made_by("features", options.source, options.weights)
     if out.suffix not in ENDINGS:

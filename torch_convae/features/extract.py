@@ -15,7 +15,7 @@ from ..data.images import read_header
 from ..errors import ConvaeError
 from ..inputs import Failures, Item, read_all
 from ..layers import Layer, capture, find, layers
-from ..sources import Source, read_input
+from ..sources import Source, read_input, takes_sequences
 from . import prepared
 from .shape import axes, shaped
 from .store import storing
@@ -55,16 +55,19 @@ def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits
         found: dict[str, Layer] = {}
         for batch, images in read_all(given, read, failures, limits.batch_size):
             if not found:
-                known = layers(network.model, tuple(images.shape[1:]))
+                with network.sized():
+                    known = layers(network.model, tuple(images.shape[1:]))
                 found = {name: find(known, name) for name in asked.layers}
                 _refuse_unequal(given, asked, found)
-            with failures.of(batch):
+            with failures.of(batch), network.sized():
                 store.add([item.name for item in batch], _rows(network, images, found, asked))
         if not store.files:
             raise ConvaeError(failures.all_of_them())
         written = {name: axes(layer, asked.pool, asked.order) for name, layer in found.items()}
         store.write(target.path, written, _about(network, asked, found, target))
-        print(f"{target.path}: {len(store.files)} images, prepared as {network.model.preprocessing.mode}")
+        network.announce()
+        inputs = "sequences" if takes_sequences(network.model) else "images"
+        print(f"{target.path}: {len(store.files)} {inputs}, prepared as {network.model.preprocessing.mode}")
         for name, layer in found.items():
             shape = " x ".join(map(str, store.arrays[name].shape[1:]))
             print(f"  {name}: {shape}, axes {written[name]}" + (f", {layer.activation}" if layer.activation else ""))

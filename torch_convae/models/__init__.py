@@ -52,6 +52,9 @@ def create(name: str, **options: Any) -> Model:
         return MODELS[name](**options)
     except (ValueError, TypeError) as error:
         raise ConvaeError(str(error)) from error
+    except (RuntimeError, MemoryError) as error:  # PyTorch's, of what fits into no memory
+        written = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise ConvaeError(f"{name} does not fit into memory with {written}. Give smaller numbers.") from error
 
 
 __all__ = [

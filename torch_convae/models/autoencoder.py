@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .blocks import batch_norm, conv, upsample
 from .flattening import DenseOnMap, DenseToMap
 from .heads import DenseHead
-from .model import Model, softmax
+from .model import Model, probabilities
 from .noise import GaussianNoise
 from .sizes import Size, floored, refuse_small, size_alone, size_of
 
@@ -130,7 +130,7 @@ class ConvClassifier(Model):
     """
 
     def __init__(self, classes: int, in_channels: int = 1, size: Size = 28, code: int | None = None) -> None:
-        super().__init__(activation=softmax)
+        super().__init__(activation=probabilities(classes))
         self.encoder = ConvEncoder(in_channels, code, size)
         if code:
             self.head = DenseHead(code, classes, HIDDEN, first=1)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .blocks import batch_norm, conv, dense, glorot, numbered
 from .flattening import DenseOnMap, DenseToMap
 from .model import Model
-from .sizes import Size, sides
+from .sizes import Size, refuse_small, sides
 
 WIDTHS = (32, 64, 128)
 
@@ -76,6 +76,7 @@ class VAEEncoder(Model):
             setattr(self, name, other.get_submodule(name))
 
     def _hidden(self, x: Tensor) -> Tensor:
+        refuse_small(x, 1, "A convolutional VAE")
         for name, norm_name, _ in self.levels:
             height, width = x.shape[-2:]
             x = self.relu(self.get_submodule(name)(F.pad(x, (width % 2, 1, height % 2, 1))))

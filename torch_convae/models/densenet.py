@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .blocks import dense
 from .heads import DenseHead
-from .model import Model, softmax
+from .model import Model, probabilities
 from .sizes import Size, refuse_small, sides
 
 DEPTHS = (6, 12, 24, 16)
@@ -46,7 +46,7 @@ class DenseNet121(Model):
         keras: bool = True,
         depths: Sequence[int] = DEPTHS,
     ) -> None:
-        super().__init__("torch" if in_channels == 3 else "unit", softmax if classes else None)
+        super().__init__("torch" if in_channels == 3 else "unit", probabilities(classes) if classes else None)
         _refuse(classes, head, pool, depths)
         from torchvision.models.densenet import DenseNet  # here, because it takes seconds to import
 

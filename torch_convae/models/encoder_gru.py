@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..errors import ConvaeError
 from .blocks import dense, gru
 from .conv_vae import WIDTHS, VAEEncoder
 from .model import Model
@@ -46,6 +47,8 @@ class EncoderGRU(Model):
 
     def encode(self, x: Tensor) -> Tensor:
         """The codes of the frames: (N, T, code)."""
+        if x.shape[1] == 0:
+            raise ConvaeError("encoder_gru takes sequences of at least 1 frame, not of 0.")
         codes: Tensor = self.encoder(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return codes
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .blocks import conv, he, max_unpool
 from .model import Model, probabilities
 from .preprocessing import vgg_mode
-from .sizes import size_alone, size_of
+from .sizes import refuse_small, size_alone, size_of
 from .vgg import BLOCKS, DEPTHS, WIDTHS
 
 ORDERS = ("conv-bn-relu", "conv-relu-bn")
@@ -86,6 +86,7 @@ class SegNet(Model):
 
     def encode(self, x: Tensor) -> Encoded:
         """The code (N, 512, H / 32, W / 32), and what unpools it."""
+        refuse_small(x, 1, "SegNet")
         places = []
         for block in range(1, BLOCKS + 1):
             for name in _encoding(block):
@@ -155,6 +156,7 @@ class SegNetBasic(Model):
 
     def encode(self, x: Tensor) -> Encoded:
         """The code (N, width, H / 16, W / 16), and what unpools it."""
+        refuse_small(x, 1, "SegNet-Basic")
         places = []
         x = self.norm(x)
         for level in range(1, self.LEVELS + 1):

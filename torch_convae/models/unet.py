@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import blocks as layers
-from .model import Model, probabilities, softmax
+from .model import Model, probabilities
 from .preprocessing import vgg_mode
 from .sizes import refuse_odd_sides, refuse_small, size_of
 from .vgg import VGG16Encoder
@@ -134,7 +134,7 @@ class VGG16UNet(Model):
         batch_norm: bool = False,
         scales: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(vgg_mode(in_channels, batch_norm), softmax)
+        super().__init__(vgg_mode(in_channels, batch_norm), probabilities(classes))
         if not 2 <= blocks <= 5:
             raise ValueError(f"A VGG16 U-Net has 2 to 5 encoder blocks, not {blocks}.")
         if scales is not None and (len(scales) != blocks or min(scales) <= 0):

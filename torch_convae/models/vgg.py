@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .blocks import conv, dense
 from .flattening import DenseOnMap
-from .model import Model, softmax
+from .model import Model, probabilities
 from .preprocessing import vgg_mode
 from .sizes import Size, floored, refuse_small
 
@@ -80,7 +80,7 @@ class VGG16(Model):
         widths: Sequence[int] = WIDTHS,
         hidden: int = HIDDEN,
     ) -> None:
-        super().__init__(vgg_mode(in_channels, batch_norm), softmax if classes else None)
+        super().__init__(vgg_mode(in_channels, batch_norm), probabilities(classes) if classes else None)
         if len(widths) != BLOCKS:
             raise ValueError(f"widths holds the channels of {BLOCKS} blocks, not {tuple(widths)}.")
         self.encoder = VGG16Encoder(in_channels, batch_norm=batch_norm, widths=widths)

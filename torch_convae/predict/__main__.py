@@ -14,7 +14,7 @@ from ..config import parse_size
 from ..errors import ConvaeError
 from ..inputs import Failures
 from ..outputs import check_folder, made_by
-from ..sources import add_source_flags, inputs_of, source
+from ..sources import add_source_flags, inputs_of, source, takes_sequences
 from .answers import Answers, kind_of, takes_other_sizes
 from .windows import Windows
 from .work import FAILED, Job, predict
@@ -55,26 +55,30 @@ def act(options: argparse.Namespace) -> Failures:
     """Predict, as the flags say."""
     if not options.images:
         raise ConvaeError("There are no FILES. Name images, or a folder of them.")
-    if options.batch_size < 1:
-        raise ConvaeError(f"--batch-size {options.batch_size} is not a number of images. Give at least 1.")
+    for flag, count, what in (("--batch-size", options.batch_size, "images"), ("--samples", options.samples, "passes")):
+        if count < 1:
+            raise ConvaeError(f"{flag} {count} is not a number of {what}. Give at least 1.")
     windows, size = Windows(options.window, options.overlap), parse_size(options.size)
     windows.check()
     folder, made = Path(options.out), made_by("predict", options.source, options.weights)
     check_folder(folder, made, options.overwrite)
-    model = source(options).model
-    kind = kind_of(model, size or model.image_size)
-    if size is None and model.image_size:
-        if kind.maps and takes_other_sizes(model, model.image_size):
-            _note(model.image_size)
+    network = source(options)
+    model, own = network.model, network.model.image_size or network.size
+    kind = kind_of(model, size or own)
+    if size is None and own:
+        if kind.maps and takes_other_sizes(model, own):
+            _note(own)
         else:
-            size = model.image_size
+            size = own
     torch.manual_seed(options.seed)
     answers = Answers(model, options.flips, options.samples)
     job = Job(answers, kind, size, windows, folder, made, options.batch_size, command.largest(options))
     lines, failures = predict(job, inputs_of(model, options.images))
+    network.announce()
     shown = f", shown at {size[0]} x {size[1]}" if size else ""
+    inputs = "sequences" if takes_sequences(model) else "images"
     print(
-        f"{folder}: {kind.name} of {len(lines)} images{shown}"
+        f"{folder}: {kind.name} of {len(lines)} {inputs}{shown}"
         + (f"; {len(failures.lines)} failed" * bool(failures.lines))
     )
     return failures

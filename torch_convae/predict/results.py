@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ from .windows import Bands
 Bytes = NDArray[np.uint8]
 Pixels = Callable[[int, int], Bytes]  # (first row, how many) -> the image's rows (n, W, C)
 Line = dict[str, Any]
+MARKED = " (class)"
 MOST_UNCERTAIN = 0.25  # the variance of a probability is at most that
+OWN = ("file", "picture", "height", "width", "class", "probability", "uncertainty")  # the tables' columns
 WORST = 1.0  # an error that is drawn as white: of all the range of values
 
 
@@ -60,7 +62,8 @@ def write_masks(bands: Bands, to: Pictures, names: tuple[str, ...], uncertain: b
                 doubt += float(band[-1].sum())
                 doubts.write(heat((band[-1].numpy() / MOST_UNCERTAIN).clip(0, 1) ** 0.5))
     pixels = to.size[0] * to.size[1]
-    shares = {name: round(int(count) / pixels, 6) for name, count in zip(names, counts, strict=False)}
+    counted = zip(columns(names), counts[-len(names) :], strict=True)  # of one class alone, the foreground
+    shares = {name: round(int(count) / pixels, 6) for name, count in counted}
     return shares | ({"uncertainty": round(doubt / pixels, 6)} if uncertain else {})
 
 
@@ -104,6 +107,17 @@ def class_names(model: Any, count: int | None) -> tuple[str, ...]:
     return tuple(str(index) for index in range(count or _outputs(model)))
 
 
+def columns(names: Sequence[str]) -> list[str]:
+    """The column of each class in a table: its name, marked where another column is called so."""
+    found: list[str] = []
+    for name in names:
+        column = name
+        while column in OWN or column in found or (column != name and column in names):
+            column += MARKED
+        found.append(column)
+    return found
+
+
 def _outputs(model: Any) -> int:
     biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     return len(biases[-1]) if biases else 0
@@ -111,10 +125,9 @@ def _outputs(model: Any) -> int:
 
 def vector_line(row: Tensor, names: tuple[str, ...], classes: bool) -> Line:
     """The line of an answer that is one for the whole image: its class and all probabilities, or its values."""
-    values: Mapping[str, float] = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
-    if not classes:
-        return dict(values)
-    if len(row) == 1:
-        return dict(values)
+    given = [round(float(value), 6) for value in row]
+    values = dict(zip(columns(names), given, strict=True))
+    if not classes or len(row) == 1:
+        return values
     best = int(row.argmax())
-    return {"class": names[best], "probability": values[names[best]], **values}
+    return {"class": names[best], "probability": given[best], **values}

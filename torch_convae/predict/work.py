@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConvaeError
-from ..files import write_whole
+from ..files import write_text
 from ..inputs import Failures, Item, read_all
 from ..outputs import open_folder
-from ..rasters import LARGEST, Raster, raster, resized
+from ..rasters import LARGEST, Raster, raster, sides
 from ..sources import channels, read_input
 from .answers import CLASSES, Answers, Kind
 from .results import Line, Pictures, class_names, vector_line, write_pictures
@@ -60,29 +61,29 @@ def predict(job: Job, given: Sequence[Item]) -> tuple[list[Line], Failures]:
     work = _pictures if job.kind.maps else _vectors
     for batch, images in read_all(given, partial(_read, job), failures, job.batch_size):
         with failures.of(batch):
-            if not done.lines:
-                open_folder(job.folder, job.made)
             work(job, batch, images, done, failures)
     if not done.lines:
         raise ConvaeError(failures.all_of_them())
+    if not job.kind.maps:
+        open_folder(job.folder, job.made)
     write_table(job.folder / f"{job.kind.name}.csv", done.lines)
     failed = job.folder / FAILED
     if failures.lines:
-        write_whole(failed, lambda beside: beside.write_text("".join(f"{line}\n" for line in failures.lines)))
+        write_text(failed, "".join(f"{line}\n" for line in failures.lines))
     else:
         failed.unlink(missing_ok=True)
     return done.lines, failures
 
 
 def _read(job: Job, item: Item) -> Tensor:
-    """The pixels of an image that is taken as a whole; nothing of one that is read by windows, or drawn larger."""
-    if not job.kind.maps:
-        return read_input(job.answers.model, item, job.size, job.largest)
-    with raster(item.path, channels(job.answers.model), job.largest) as image:
-        if job.size or max(image.height, image.width) > job.windows.side:
-            return torch.empty(0, 0, 0, dtype=torch.uint8)
-        pixels = image.region(0, 0, image.height, image.width)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    """The pixels of an image that is taken as a whole; nothing of one that is read by windows, or drawn larger.
+
+    Which it is, the file's header says: nothing is decoded twice.
+    """
+    network = job.answers.model
+    if job.kind.maps and (job.size or max(sides(item.path, channels(network))) > job.windows.side):
+        return torch.empty(0, 0, 0, dtype=torch.uint8)
+    return read_input(network, item, job.size, job.largest)
 
 
 def _vectors(job: Job, batch: Sequence[Item], images: Tensor, done: Done, _: Failures) -> None:
@@ -99,19 +100,28 @@ def _pictures(job: Job, batch: Sequence[Item], images: Tensor, done: Done, failu
         for item, pixels, answer in zip(batch, images, job.answers.pixels(images), strict=True):
             rows = pixels.permute(1, 2, 0).numpy()
             to = Pictures(job.folder, done.names[item.path], rows.shape[:2], partial(_rows_of, rows))
-            done.lines.append(_line(item, to, write_pictures(iter([(0, answer)]), to, job.kind, job.answers)))
+            _draw(job, item, to, iter([(0, answer)]), done)
         return
     for item in batch:
         with failures.of([item]), raster(item.path, channels(job.answers.model), job.largest) as image:
             to = Pictures(job.folder, done.names[item.path], (image.height, image.width), partial(_region, image))
-            done.lines.append(_line(item, to, write_pictures(_bands(job, image), to, job.kind, job.answers)))
+            _draw(job, item, to, _bands(job, image), done)
+
+
+def _draw(job: Job, item: Item, to: Pictures, bands: Bands, done: Done) -> None:
+    """The pictures of one input; the folder is there once there is an answer to draw."""
+    first = next(bands)
+    if not done.lines:
+        open_folder(job.folder, job.made)
+    figures = write_pictures(chain([first], bands), to, job.kind, job.answers)
+    done.lines.append(_line(item, to, figures))
 
 
 def _bands(job: Job, image: Raster) -> Bands:
     if job.size is None:
         return slide(image, job.windows, job.answers.pixels)
-    small = resized(image.region(0, 0, image.height, image.width), job.size)
-    answer = job.answers.pixels(torch.from_numpy(np.array(small.transpose(2, 0, 1)))[None])[0]
+    small = image.whole(job.size)
+    answer = job.answers.pixels(torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None])[0]
     return grow(answer, (image.height, image.width))
 
 
@@ -149,4 +159,4 @@ def write_table(path: Path, lines: Sequence[Line]) -> None:
     table = csv.DictWriter(text, list(lines[0]))
     table.writeheader()
     table.writerows(lines)
-    write_whole(path, lambda beside: beside.write_text(text.getvalue(), newline=""))
+    write_text(path, text.getvalue())

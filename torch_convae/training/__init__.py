@@ -1,6 +1,6 @@
 """Stages as data and one loop: frozen is frozen, and a run goes on where it stopped."""
 
-from .best import Wanted
+from .best import Wanted, refuse_unknown
 from .caching import Caching
 from .class_weights import class_weights
 from .evaluation import evaluate
@@ -72,6 +72,7 @@ __all__ = [
     "reconstruction",
     "refuse_recurrent",
     "refuse_single_values",
+    "refuse_unknown",
     "regression",
     "seed_all",
     "segmentation",
