@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
+from .directions import side_of
 from .errors import BridgeError
 from .layouts import KINDS, kind_of_torch_weight, kind_of_weights
 from .naming import names as naming
@@ -31,7 +32,7 @@ def paths_by_name(layers: LayerShapes, layout: str, where: Places) -> dict[str, 
         outer = found.get(_parent(layer))
         if layer in placed or outer is None:
             continue
-        side = _side(layer)
+        side = side_of(layer)
         if side and f"{outer}/{side}" in paths:
             placed[layer] = f"{outer}/{side}"
         elif inside[_parent(layer)] == 1 and outer in paths:  # TimeDistributed and its like: a module folds time away
@@ -65,7 +66,7 @@ def _deeper(rest: Sequence[str], found: Mapping[str, str], free: set[str], where
 
 def _own_name(path: str) -> str:
     """A layer's name without the models it is in; of one half of a Bidirectional, that of both with the side."""
-    side = _side(f"{path}_")
+    side = side_of(f"{path}_")
     return f"{_parent(path).rpartition('/')[2]}/{side}" if side else path.rpartition("/")[2]
 
 
@@ -189,12 +190,6 @@ def _found(every: Sequence[str], layers: LayerShapes, layout: str, own: set[str]
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _side(layer: str) -> str | None:
-    """Which half of a Bidirectional a layer is, by the names Keras gives."""
-    last = layer.rpartition("/")[2]
-    return next((side for side in ("forward", "backward") if last.startswith(f"{side}_")), None)
 
 
 def refuse_unknown(by: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .directions import half_of
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, maps_of
 from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
@@ -84,8 +85,8 @@ def _keras(source: Source, scheme: names.Scheme, options: Options) -> Iterator[E
             assert transform is not None
             if kinds[layer] in OF_ROWS | VECTORS:
                 transform = maps.unfolded(transform, options, layer, role, shape, transform.shape(shape))
-            yield Entry(_dotted(*_parameter(named[layer], layout.parameter, kinds[layer])), key, transform)
-        yield from _beside(source, key, kinds[layer], named[layer])
+            yield Entry(_dotted(*_parameter(source, layer, named, layout, kinds[layer])), key, transform)
+        yield from _beside(source, key, kinds[layer], named)
 
 
 def _taking(source: Source, key: str, kind: str) -> list[Layout]:
@@ -95,7 +96,7 @@ def _taking(source: Source, key: str, kind: str) -> list[Layout]:
     return found
 
 
-def _beside(source: Source, key: str, kind: str, name: str) -> Iterator[Entry]:
+def _beside(source: Source, key: str, kind: str, named: Mapping[str, str]) -> Iterator[Entry]:
     """The parameters that a PyTorch module has beside this one where the Keras layer has none."""
     layer, role = split(key)
     for layout in KINDS[kind]:
@@ -104,18 +105,18 @@ def _beside(source: Source, key: str, kind: str, name: str) -> Iterator[Entry]:
             like = next(each for each in _taking(source, key, kind) if each.role == role)
             transform = like.transform(source.shapes[key])
             assert transform is not None
-            yield Entry(_dotted(*_parameter(name, layout.parameter, kind)), key, transform, layout.absent)
+            name = _dotted(*_parameter(source, layer, named, layout, kind))
+            yield Entry(name, key, transform, layout.absent)
 
 
-def _parameter(layer: str, parameter: str, kind: str) -> tuple[str, str]:
+def _parameter(source: Source, layer: str, named: Mapping[str, str], layout: Layout, kind: str) -> tuple[str, str]:
     """Where nn.LSTM and its like keep a weight: one level, and both directions in one module."""
+    name, parameter = named[layer], layout.parameter
     if kind not in RECURRENT:
-        return layer, parameter
-    outer, _, last = layer.rpartition("/")
-    side = last.partition("_")[0]
-    if outer and side in ("forward", "backward"):
-        return outer, f"{parameter}_l0{'_reverse' if side == 'backward' else ''}"
-    return layer, f"{parameter}_l0"
+        return name, parameter
+    if side := half_of(source, layer):
+        return name.rpartition("/")[0], f"{parameter}_l0{'_reverse' if side == 'backward' else ''}"
+    return name, f"{parameter}_l0"
 
 
 def _dotted(layer: str, parameter: str) -> str:

@@ -95,7 +95,7 @@ def test_every_weight_of_a_model_is_read_under_its_layer_and_role(
     assert source.format == ("keras-h5-weights" if weights_only else "keras-h5-model")
     if weights_only:
         assert source.architecture is None
-        assert set(source.kinds.values()) <= {"Conv2DTranspose"}  # which Keras's own name tells, and no shape
+        assert set(source.kinds.values()) <= {"Conv2DTranspose", "Functional"}  # which names tell, and no shape
     else:
         assert source.architecture is not None
         assert source.architecture["class_name"] == type(model).__name__
