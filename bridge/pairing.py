@@ -182,10 +182,13 @@ def _found(every: Sequence[str], layers: LayerShapes, layout: str, own: set[str]
         near = {*layers, *map(_parent, layers)}
         found = places_of([name for layer, name in keras.items() if layer in near], declared)
         return by_path | {layer: found[name] for layer, name in keras.items() if name in found}
-    if layout == "torch":
-        return {layer: by_name[name] for layer, name in keras.items() if name in by_name} | by_path
-    aligned = naming.aligned(list(every), list(by_name))
-    return by_path | {layer: by_name[name] for layer, name in aligned.items() if name in by_name}
+    for outer in [outer for path, name in where.keras_names.items() if path == name for outer in _above(path)]:
+        by_name.setdefault(outer, outer)  # what holds layers is numbered, too, as both directions in one module
+    aligned = naming.aligned(list(keras.values()), list(by_name))
+    named = {layer: by_name[aligned[name]] for layer, name in keras.items() if aligned[name] in by_name}
+    if layout == "torch":  # a path is a place, unless Keras numbered it in another session
+        return named | {layer: path for layer, path in by_path.items() if aligned[keras[layer]] == keras[layer]}
+    return by_path | named
 
 
 def _parent(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,9 +41,8 @@ class Entry:
 
 def as_state(source: Source, options: Options) -> Source:
     """The source as the state dict that it would be converted to."""
-    return from_state_dict(
-        {each.name: each.tensor(source) for each in entries(source, names.SCHEMES["keras"], options)}
-    )
+    named = entries(source, names.SCHEMES["keras"], options)
+    return replace(from_state_dict({each.name: each.tensor(source) for each in named}), path=source.path)
 
 
 def entries(source: Source, scheme: names.Scheme, options: Options) -> list[Entry]:
