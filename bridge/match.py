@@ -13,6 +13,7 @@ from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, Maps, maps_of, said_by
 from .keras_files.old_arrays import told
 from .layouts import KINDS, Layout
+from .normalised import transform_of
 from .notes import notes_on
 from .options import Choices, Options, renamed, shortened
 from .pairing import kind_of_layer, paths_by_name, paths_by_order, refuse_unknown
@@ -180,7 +181,7 @@ def _refuse_other_kind(sides: Sides, key: str, kind: str, place: Place) -> None:
 
 def _transform(sides: Sides, key: str, layout: Layout, slot: Slot, place: Place, kind: str) -> Transform | None:
     source, shape, layer = sides.source, sides.source.shapes[key], split(key)[0]
-    transform = layout.transform(shape, len(slot.shape))
+    transform = transform_of(source, layer, kind, layout, shape, slot.shape)
     if transform is None:
         if len([each for each in KINDS[kind] if each.role == layout.role]) > 1:
             return None  # the other of two biases takes it

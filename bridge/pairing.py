@@ -145,7 +145,7 @@ def misfit(shapes: Mapping[str, Shape], kind: str, place: Place, layout: str = "
         return next(differ, None)
     for each in KINDS.get(kind, ()):
         slot, shape = place.slots.get(each.parameter), shapes.get(each.role)
-        transform = each.transform(shape, len(slot.shape)) if shape and slot else None
+        transform = each.transform(shape, slot.shape) if shape and slot else None
         other = transform is None and len([one for one in KINDS[kind] if one.role == each.role]) > 1
         if shape and slot and not other and (transform is None or not _same(transform.shape(shape), slot.shape)):
             return f"its {each.role} {shape} does not fit {slot.target} {slot.shape}"

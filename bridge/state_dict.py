@@ -13,6 +13,7 @@ from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, maps_of
 from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
 from .naming import names
+from .normalised import transform_of
 from .options import Options, shortened
 from .source import Source, split
 from .torch_files import from_state_dict
@@ -80,7 +81,7 @@ def _keras(source: Source, scheme: names.Scheme, options: Options) -> Iterator[E
         if options.skips([key, layer]) or layer not in named:
             continue
         for layout in _taking(source, key, kinds[layer]):
-            transform = layout.transform(shape)
+            transform = transform_of(source, layer, kinds[layer], layout, shape)
             assert transform is not None
             if kinds[layer] in OF_ROWS | VECTORS:
                 transform = maps.unfolded(transform, options, layer, role, shape, transform.shape(shape))
@@ -102,7 +103,7 @@ def _beside(source: Source, key: str, kind: str, named: Mapping[str, str]) -> It
         held = layout.role in source.layers[layer] and layout.transforms
         if layout.beside == role and layout.absent is not None and not held:
             like = next(each for each in _taking(source, key, kind) if each.role == role)
-            transform = like.transform(source.shapes[key])
+            transform = transform_of(source, layer, kind, like, source.shapes[key])
             assert transform is not None
             name = _dotted(*_parameter(source, layer, named, layout, kind))
             yield Entry(name, key, transform, layout.absent)

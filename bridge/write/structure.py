@@ -35,7 +35,7 @@ def layers_of(module: nn.Module, options: Options) -> dict[str, dict[str, Tensor
     like = Source({key: _absent(shape) for key, shape in shapes.items()}, format="module", kinds=kinds)
     maps, pieces = maps_of(like), []
     for key, layer, kind, layout, slot, place in found:
-        transform = layout.transform(shapes[key], len(slot.shape))
+        transform = layout.transform(shapes[key], slot.shape)
         assert transform is not None
         if place.vector or kind in OF_ROWS:
             transform = maps.unfolded(transform, options, layer, layout.role, shapes[key], slot.shape)
