@@ -28,8 +28,12 @@ def paths_by_name(layers: LayerShapes, layout: str, where: Places) -> dict[str, 
     found = _found([*layers, *(outer for outer in outer_ones if outer not in layers)], layers, layout, own, where)
     placed = {layer: path for layer in layers if (path := found.get(layer)) in paths and path is not None}
     inside = Counter(map(_parent, layers))
+    held = Counter(outer for layer in layers for outer in _above(layer))
     for layer in layers:
-        outer = found.get(_parent(layer))
+        above = _parent(layer)
+        if above not in found and side_of(layer) and held[above] == held[_parent(above)]:
+            above = _parent(above)  # a wrapper around both directions alone, as TimeDistributed
+        outer = found.get(above)
         if layer in placed or outer is None:
             continue
         side = side_of(layer)
