@@ -29,8 +29,8 @@ def read(
     Refused: layers and weights that are listed and not there, that lie elsewhere, or that would have one name.
     """
     weights = file.child(file.root, "model_weights")
-    if not isinstance(weights, Group):
-        weights = file.root
+    if not isinstance(weights, Group) or listed(file.root, "layer_names") is not None:
+        weights = file.root  # where a layer may be called model_weights
     names = listed(weights, "layer_names")
     if names is None:
         raise BridgeError(f"{file.path} holds no Keras layers: its top level is {_few(_members(file.root))}.")

@@ -423,3 +423,13 @@ def test_a_configuration_is_data_and_runs_nothing(written: Write, numbers: Draw)
     source = bridge.read(path)
     assert source.kinds == {"d": "os.system"}
     assert source.architecture == config
+
+
+def test_a_layer_may_be_called_as_keras_calls_the_weights_of_a_whole_model(
+    keras: Any, randomised: Any, saved: Any
+) -> None:
+    layers = keras.layers
+    steps = [layers.Dense(3, name="model_weights"), layers.Dense(2, name="head")]
+    model = randomised(keras.Sequential([layers.Input((4,)), *steps]))
+    for weights_only in (True, False):
+        assert list(bridge.read(saved(model, weights_only=weights_only)).layers) == ["model_weights", "head"]
