@@ -12,7 +12,7 @@ from .adaptation import adapted
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, Maps, maps_of, said_by
 from .keras_files.old_arrays import told
-from .layouts import KINDS, Layout
+from .layouts import KINDS, Layout, kind_of_weights
 from .normalised import transform_of
 from .notes import notes_on
 from .options import Choices, Options, renamed, shortened
@@ -70,7 +70,7 @@ def planned(source: Source, module: nn.Module, options: Options) -> Plan:
     copied, reasons = _copies(sides)
     _refuse_misfits(source, copied)
     if not copied:
-        raise BridgeError(_nothing_matches(source, module, sides.places))
+        raise BridgeError(_unknown_kind(sides) or _nothing_matches(source, module, sides.places))
     plan = _account(sides, copied, reasons)
     if options.strict:
         _refuse_leftovers(plan)
@@ -218,6 +218,20 @@ def _refuse_misfits(source: Source, copied: Mapping[str, Copy]) -> None:
         f"{source.name}: {first.source} is {shown}, but {first.target} is {first.to_shape}. Build the module with "
         f"that shape, or keep its initial value with skip {split(first.source)[0]!r}.{more}"
     )
+
+
+def _unknown_kind(sides: Sides) -> str | None:
+    """That a layer has its place by name, but is of a class that is not known here; None where no layer is."""
+    for key, name in sides.current.items():
+        (layer, path), source = (split(key)[0], sides.paths.get(split(name)[0])), sides.source
+        kind = source.kinds.get(layer)
+        unknown = kind is not None and kind not in KINDS and not kind_of_weights(source.layers[layer], None)
+        if path is not None and (unknown or path not in sides.places.places) and source.layout == "keras":
+            return (
+                f"{source.name}: {layer} is {kind or 'a layer'} with {', '.join(source.layers[layer])}, which is not "
+                f"known here, and nothing else has a place. Copy its numbers yourself: bridge.read gives them."
+            )
+    return None
 
 
 def _nothing_matches(source: Source, module: nn.Module, where: Places) -> str:
