@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from torch import nn
@@ -18,9 +18,10 @@ from .transform import Transform
 class Layout:
     """One weight of a layer kind: its name on both sides, and how Keras's array becomes PyTorch's.
 
-    Of several `transforms` the first is meant that fits the ranks of both sides. `absent` is the value
-    that a Keras layer without this weight computes with (use_bias, scale and center can be off); None
-    where a layer cannot be without it. A module always has the parameter where the layer has the weight `beside`.
+    Of several `transforms` the first is meant that fits the shapes of both sides, or else their ranks.
+    `absent` is the value that a Keras layer without this weight computes with (use_bias, scale and center can
+    be off); None where a layer cannot be without it. A module always has the parameter where the layer has
+    the weight `beside`.
     """
 
     role: str
@@ -29,12 +30,14 @@ class Layout:
     absent: float | None = None
     beside: str | None = None
 
-    def transform(self, shape: Shape, target_rank: int | None = None) -> Transform | None:
-        """The transform for an array of that shape into a parameter of that rank; None where there is none."""
+    def transform(self, shape: Shape, to: Shape | None = None) -> Transform | None:
+        """The transform for an array of that shape into a parameter of shape `to`; None where there is none."""
         fitting = [each for each in self.transforms if each.rank == len(shape)]
-        exact = [each for each in fitting if _result_rank(each) == target_rank]
-        if target_rank is None and shape and prod(shape) == shape[-1]:  # what is shared over a map has 1s in its place
-            exact = [each for each in fitting if _result_rank(each) == 1]
+        if to is not None:
+            exact = [each for each in fitting if _result_rank(each) == len(to)]
+            exact = [each for each in exact if each.shape(shape) == to] or exact
+        else:  # what is shared over a map has 1s in its place
+            exact = [each for each in fitting if _result_rank(each) == 1] if shape and prod(shape) == shape[-1] else []
         return next(iter(exact or fitting), None)
 
 
@@ -61,11 +64,13 @@ def _pointwise(window: int) -> tuple[tuple[int, ...], ...]:
 VECTOR = Transform((0,))
 _MAP = Transform((2, 0, 1))  # one value for each place of a (height, width, channels) map
 _MATRIX = Transform((1, 0))
+AS_IS = Transform((0, 1))
 _BIAS = Layout("bias", "bias", (VECTOR,), absent=0.0)
 _AFFINE = (
     Layout("gamma", "weight", (VECTOR, _MAP), absent=1.0, beside="beta"),
     Layout("beta", "bias", (VECTOR, _MAP), absent=0.0, beside="gamma"),
 )
+_OVER_AXES = tuple(replace(each, transforms=(*each.transforms, _MATRIX, AS_IS)) for each in _AFFINE)
 _RESET, _UPDATE, _NEW = 1, 0, 2  # where Keras keeps the gates of a GRU; PyTorch has them in this order
 _GATES = (_RESET, _UPDATE, _NEW)
 
@@ -114,7 +119,7 @@ KINDS: Mapping[str, tuple[Layout, ...]] = {
         Layout("moving_mean", "running_mean", (VECTOR,)),
         Layout("moving_variance", "running_var", (VECTOR,)),
     ),
-    "LayerNormalization": _AFFINE,
+    "LayerNormalization": _OVER_AXES,
     "GroupNormalization": _AFFINE,
     "PReLU": (
         Layout(
@@ -131,7 +136,7 @@ KINDS: Mapping[str, tuple[Layout, ...]] = {
             ),
         ),
     ),
-    "Embedding": (Layout("embeddings", "weight", (Transform((0, 1)),)),),
+    "Embedding": (Layout("embeddings", "weight", (AS_IS,)),),
     "SimpleRNN": _recurrent(None, VECTOR),
     "LSTM": _recurrent(None, VECTOR),
     "GRU": _recurrent(_GATES, Transform((0,), row=0, gates=_GATES), Transform((0,), row=1, gates=_GATES)),

@@ -12,7 +12,8 @@ from .adaptation import adapted
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, Maps, maps_of
 from .keras_files.old_arrays import told
-from .layouts import KINDS, Layout
+from .layouts import KINDS, Layout, kind_of_weights
+from .normalised import transform_of
 from .notes import notes_on
 from .options import Choices, Options, renamed, shortened
 from .pairing import kind_of_layer, paths_by_name, paths_by_order, refuse_unknown
@@ -70,7 +71,7 @@ def planned(source: Source, module: nn.Module, options: Options) -> Plan:
     _refuse_misfits(source, copied)
     _refuse_complex(sides, copied)
     if not copied:
-        raise BridgeError(_nothing_matches(source, module, sides.places))
+        raise BridgeError(_unknown_kind(sides) or _nothing_matches(source, module, sides.places))
     plan = _account(sides, copied, reasons)
     if options.strict:
         _refuse_leftovers(plan)
@@ -181,7 +182,7 @@ def _refuse_other_kind(sides: Sides, key: str, kind: str, place: Place) -> None:
 
 def _transform(sides: Sides, key: str, layout: Layout, slot: Slot, place: Place, kind: str) -> Transform | None:
     source, shape, layer = sides.source, sides.source.shapes[key], split(key)[0]
-    transform = layout.transform(shape, len(slot.shape))
+    transform = transform_of(source, layer, kind, layout, shape, slot.shape)
     if transform is None:
         if len([each for each in KINDS[kind] if each.role == layout.role]) > 1:
             return None  # the other of two biases takes it
@@ -229,6 +230,20 @@ def _refuse_complex(sides: Sides, copied: Mapping[str, Copy]) -> None:
                 f"{sides.source.name}: {copy.source} holds {kind} numbers, but {copy.target} takes real ones. Keep its "
                 f"initial value with skip {split(copy.source)[0]!r}."
             )
+
+
+def _unknown_kind(sides: Sides) -> str | None:
+    """That a layer has its place by name, but is of a class that is not known here; None where no layer is."""
+    for key, name in sides.current.items():
+        (layer, path), source = (split(key)[0], sides.paths.get(split(name)[0])), sides.source
+        kind = source.kinds.get(layer)
+        unknown = kind is not None and kind not in KINDS and not kind_of_weights(source.layers[layer], None)
+        if path is not None and (unknown or path not in sides.places.places) and source.layout == "keras":
+            return (
+                f"{source.name}: {layer} is {kind or 'a layer'} with {', '.join(source.layers[layer])}, which is not "
+                f"known here, and nothing else has a place. Copy its numbers yourself: bridge.read gives them."
+            )
+    return None
 
 
 def _nothing_matches(source: Source, module: nn.Module, where: Places) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
+from .normalised import open_order
 from .recurrent import config_of
 from .slots import Place
 from .source import Source
@@ -81,6 +82,8 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
     elif said is None and own != default:
         usual = "these networks have" if default == APPLICATIONS_EPSILON else "Keras's default is"
         yield f"eps={own:g}; {usual} {default:g} and this file does not say."
+    if kind == "LayerNormalization" and open_order(source, layer, source.layers[layer]):
+        yield "one size along both of its axes, and nothing tells whether channels come first; they are taken to."
     momentum, mine = config.get("momentum"), getattr(part, "momentum", None)
     if isinstance(momentum, (int, float)) and mine is not None and abs(mine - (1 - momentum)) > 1e-9:
         yield f"momentum={mine:g}; the file's is {1 - momentum:g} as PyTorch counts it: only training differs."

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
+from .directions import side_of
 from .errors import BridgeError
 from .layouts import KINDS, kind_of_torch_weight, kind_of_weights
 from .naming import names as naming
@@ -27,11 +28,15 @@ def paths_by_name(layers: LayerShapes, layout: str, where: Places) -> dict[str, 
     found = _found([*layers, *(outer for outer in outer_ones if outer not in layers)], layers, layout, own, where)
     placed = {layer: path for layer in layers if (path := found.get(layer)) in paths and path is not None}
     inside = Counter(map(_parent, layers))
+    held = Counter(outer for layer in layers for outer in _above(layer))
     for layer in layers:
-        outer = found.get(_parent(layer))
+        above = _parent(layer)
+        if above not in found and side_of(layer) and held[above] == held[_parent(above)]:
+            above = _parent(above)  # a wrapper around both directions alone, as TimeDistributed
+        outer = found.get(above)
         if layer in placed or outer is None:
             continue
-        side = _side(layer)
+        side = side_of(layer)
         if side and f"{outer}/{side}" in paths:
             placed[layer] = f"{outer}/{side}"
         elif inside[_parent(layer)] == 1 and outer in paths:  # TimeDistributed and its like: a module folds time away
@@ -65,7 +70,7 @@ def _deeper(rest: Sequence[str], found: Mapping[str, str], free: set[str], where
 
 def _own_name(path: str) -> str:
     """A layer's name without the models it is in; of one half of a Bidirectional, that of both with the side."""
-    side = _side(f"{path}_")
+    side = side_of(f"{path}_")
     return f"{_parent(path).rpartition('/')[2]}/{side}" if side else path.rpartition("/")[2]
 
 
@@ -144,7 +149,7 @@ def misfit(shapes: Mapping[str, Shape], kind: str, place: Place, layout: str = "
         return next(differ, None)
     for each in KINDS.get(kind, ()):
         slot, shape = place.slots.get(each.parameter), shapes.get(each.role)
-        transform = each.transform(shape, len(slot.shape)) if shape and slot else None
+        transform = each.transform(shape, slot.shape) if shape and slot else None
         other = transform is None and len([one for one in KINDS[kind] if one.role == each.role]) > 1
         if shape and slot and not other and (transform is None or not _same(transform.shape(shape), slot.shape)):
             return f"its {each.role} {shape} does not fit {slot.target} {slot.shape}"
@@ -181,20 +186,17 @@ def _found(every: Sequence[str], layers: LayerShapes, layout: str, own: set[str]
         near = {*layers, *map(_parent, layers)}
         found = places_of([name for layer, name in keras.items() if layer in near], declared)
         return by_path | {layer: found[name] for layer, name in keras.items() if name in found}
-    if layout == "torch":
-        return {layer: by_name[name] for layer, name in keras.items() if name in by_name} | by_path
-    aligned = naming.aligned(list(every), list(by_name))
-    return by_path | {layer: by_name[name] for layer, name in aligned.items() if name in by_name}
+    for outer in [outer for path, name in where.keras_names.items() if path == name for outer in _above(path)]:
+        by_name.setdefault(outer, outer)  # what holds layers is numbered, too, as both directions in one module
+    aligned = naming.aligned(list(keras.values()), list(by_name))
+    named = {layer: by_name[aligned[name]] for layer, name in keras.items() if aligned[name] in by_name}
+    if layout == "torch":  # a path is a place, unless Keras numbered it in another session
+        return named | {layer: path for layer, path in by_path.items() if aligned[keras[layer]] == keras[layer]}
+    return by_path | named
 
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _side(layer: str) -> str | None:
-    """Which half of a Bidirectional a layer is, by the names Keras gives."""
-    last = layer.rpartition("/")[2]
-    return next((side for side in ("forward", "backward") if last.startswith(f"{side}_")), None)
 
 
 def refuse_unknown(by: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from . import rnn
+from .directions import side_of
 from .layouts import RECURRENT, kind_of_weights
 from .source import Source
 
@@ -71,11 +72,12 @@ def config_of(source: Source, layer: str) -> Mapping[str, Any]:
     known = source.configs
     if layer in known and "cell" not in known[layer]:
         return _inner(known[layer])
-    return _inner(known.get(layer.rpartition("/")[0], {}))
+    return _inner(known.get(layer.rpartition("/")[0], {}), side_of(layer) == "backward")
 
 
-def _inner(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    wrapped = config.get("layer")
+def _inner(config: Mapping[str, Any], backward: bool = False) -> Mapping[str, Any]:
+    """What a wrapper applies; the second layer of a Bidirectional may have its own."""
+    wrapped = (config.get("backward_layer") if backward else None) or config.get("layer")
     inner = wrapped.get("config") if isinstance(wrapped, dict) else config
     return inner if isinstance(inner, dict) else {}
 

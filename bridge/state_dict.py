@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .convolved import as_convolution, as_linear
+from .directions import half_of
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, maps_of
 from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
 from .naming import names
+from .normalised import transform_of
 from .options import Options, shortened
 from .source import Source, split
 from .torch_files import from_state_dict
@@ -41,9 +43,8 @@ class Entry:
 
 def as_state(source: Source, options: Options) -> Source:
     """The source as the state dict that it would be converted to."""
-    return from_state_dict(
-        {each.name: each.tensor(source) for each in entries(source, names.SCHEMES["keras"], options)}
-    )
+    named = entries(source, names.SCHEMES["keras"], options)
+    return replace(from_state_dict({each.name: each.tensor(source) for each in named}), path=source.path)
 
 
 def entries(source: Source, scheme: names.Scheme, options: Options) -> list[Entry]:
@@ -88,14 +89,14 @@ def _keras(source: Source, scheme: names.Scheme, options: Options) -> Iterator[E
         if options.skips([key, layer]) or layer not in named:
             continue
         for layout in _taking(source, key, kinds[layer]):
-            transform = layout.transform(shape)
+            transform = transform_of(source, layer, kinds[layer], layout, shape)
             assert transform is not None
             if kinds[layer] in OF_ROWS | VECTORS:
                 transform = maps.unfolded(transform, options, layer, role, shape, transform.shape(shape))
             if role == "kernel" and named[layer] in scheme.convolved:
                 transform = as_convolution(source, key, transform, shape)
-            yield Entry(_dotted(*_parameter(named[layer], layout.parameter, kinds[layer])), key, transform)
-        yield from _beside(source, key, kinds[layer], named[layer])
+            yield Entry(_dotted(*_parameter(source, layer, named, layout, kinds[layer])), key, transform)
+        yield from _beside(source, key, kinds[layer], named)
 
 
 def _taking(source: Source, key: str, kind: str) -> list[Layout]:
@@ -105,27 +106,27 @@ def _taking(source: Source, key: str, kind: str) -> list[Layout]:
     return found
 
 
-def _beside(source: Source, key: str, kind: str, name: str) -> Iterator[Entry]:
+def _beside(source: Source, key: str, kind: str, named: Mapping[str, str]) -> Iterator[Entry]:
     """The parameters that a PyTorch module has beside this one where the Keras layer has none."""
     layer, role = split(key)
     for layout in KINDS[kind]:
         held = layout.role in source.layers[layer] and layout.transforms
         if layout.beside == role and layout.absent is not None and not held:
             like = next(each for each in _taking(source, key, kind) if each.role == role)
-            transform = like.transform(source.shapes[key])
+            transform = transform_of(source, layer, kind, like, source.shapes[key])
             assert transform is not None
-            yield Entry(_dotted(*_parameter(name, layout.parameter, kind)), key, transform, layout.absent)
+            name = _dotted(*_parameter(source, layer, named, layout, kind))
+            yield Entry(name, key, transform, layout.absent)
 
 
-def _parameter(layer: str, parameter: str, kind: str) -> tuple[str, str]:
+def _parameter(source: Source, layer: str, named: Mapping[str, str], layout: Layout, kind: str) -> tuple[str, str]:
     """Where nn.LSTM and its like keep a weight: one level, and both directions in one module."""
+    name, parameter = named[layer], layout.parameter
     if kind not in RECURRENT:
-        return layer, parameter
-    outer, _, last = layer.rpartition("/")
-    side = last.partition("_")[0]
-    if outer and side in ("forward", "backward"):
-        return outer, f"{parameter}_l0{'_reverse' if side == 'backward' else ''}"
-    return layer, f"{parameter}_l0"
+        return name, parameter
+    if side := half_of(source, layer):
+        return name.rpartition("/")[0], f"{parameter}_l0{'_reverse' if side == 'backward' else ''}"
+    return name, f"{parameter}_l0"
 
 
 def _dotted(layer: str, parameter: str) -> str:

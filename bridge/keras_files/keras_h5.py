@@ -10,6 +10,7 @@ from ..errors import BridgeError
 from ..hdf5 import Dataset, File, Group, listed, shown
 from ..source import Shape, Source, Stored
 from . import json_data, old_arrays
+from .halves import is_model, with_sides
 from .spelling import spell
 
 MOST_COMPARISONS = 50_000_000  # of names in the file with names in its configuration
@@ -28,8 +29,8 @@ def read(
     Refused: layers and weights that are listed and not there, that lie elsewhere, or that would have one name.
     """
     weights = file.child(file.root, "model_weights")
-    if not isinstance(weights, Group):
-        weights = file.root
+    if not isinstance(weights, Group) or listed(file.root, "layer_names") is not None:
+        weights = file.root  # where a layer may be called model_weights
     names = listed(weights, "layer_names")
     if names is None:
         raise BridgeError(f"{file.path} holds no Keras layers: its top level is {_few(_members(file.root))}.")
@@ -38,7 +39,7 @@ def read(
     # Keras 2 was the first to write its version with the weights, late Keras 1 wrote it with whole models.
     version = _attribute("keras_version", weights, file.root) or "1"
     backend = _attribute("backend", weights, file.root)
-    stored = _stored(file, weights, kinds)
+    stored, models = _stored(file, weights, kinds)
     if not stored:
         raise BridgeError(f"{file.path} is a Keras file without any weights: its layers are {_few(names)}.")
     try:
@@ -61,7 +62,7 @@ def read(
         keras_version=version,
         backend=backend,
         architecture=config,
-        kinds=modern.kinds,
+        kinds={**models, **modern.kinds},
         notes=modern.notes,
         undecided=modern.undecided,
         flattened=modern.flattened,
@@ -109,9 +110,13 @@ def _attribute(name: str, *groups: Group) -> str | None:
     return next((str(group.attributes[name]) for group in groups if group.attributes.get(name) is not None), None)
 
 
-def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> dict[str, Stored]:
-    """Every weight under "layer/role"; two of one name are refused."""
+def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Every weight under "layer/role", and the class of each layer that is a model by them.
+
+    Refused: two weights of one name.
+    """
     stored: dict[str, Stored] = {}
+    models: dict[str, str] = {}
     comparisons = 0
     for layer in listed(weights, "layer_names") or []:
         tensors = _tensors(file, weights, layer)
@@ -122,13 +127,17 @@ def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> dict[str, S
         comparisons += len(kinds) + len(tensors) * len(children or ())
         if comparisons > MOST_COMPARISONS:
             raise BridgeError(f"{file.path} describes more layers and weights than any model has. Get the file again.")
-        spelled = spell(layer, list(tensors), [tensor.shape for tensor in tensors.values()], children)
+        names, shapes = list(tensors), [tensor.shape for tensor in tensors.values()]
+        spelled = spell(layer, names, shapes, children)
+        outer = layer.rpartition("/")[0]  # of a layer that is listed by itself
+        models |= dict.fromkeys([layer] if is_model(layer, names, spelled) else [outer] if outer else [], "Functional")
+        spelled = with_sides(layer, names, spelled, shapes, {**kinds, **models})
         for each, tensor in zip(spelled, tensors.values(), strict=True):
             key = "/".join(part for part in (layer, each.inner, each.role) if part)
             if key in stored:
                 raise BridgeError(f"{file.path}: two weights are both called {shown(key)}.")
             stored[key] = tensor
-    return stored
+    return stored, models
 
 
 def _tensors(file: File, weights: Group, layer: str) -> dict[str, Stored]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..directions import BIDIRECTIONAL, SIDES, sided
 from ..errors import BridgeError
 from ..hdf5 import shown
 from ..source import Stored
@@ -23,7 +24,8 @@ PROJECTIONS = {
     for private in ("", "_")
     for attribute, name in {"query": "query", "key": "key", "value": "value", "output": "attention_output"}.items()
 }
-KERAS_ORDER = (*PROJECTIONS, "forward_layer", "backward_layer")
+DIRECTIONS = {f"{side}_layer": side for side in SIDES}  # a Bidirectional's attributes
+KERAS_ORDER = (*PROJECTIONS, *DIRECTIONS)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def _inner(owner: Saved, said: Configured | None, outer: str, path: Path, keras_
     parts = sorted(owner.parts, key=lambda part: rank.get(part.local, len(rank)))
     of_attention = len(PROJECTIONS.keys() & {part.local for part in parts}) == 4
     names = [_name(part, known.get(part.local), of_attention) for part in parts]
+    if _kind(owner, said) == BIDIRECTIONAL:
+        names = [_of_side(part, *each) for part, each in zip(parts, names, strict=True)]
     often = Counter(name for part, (name, _) in zip(parts, names, strict=True) if part.places)
     for part, (name, origin) in zip(parts, names, strict=True):
         strange = listed and part.local not in listed and part.local.startswith(f"{LAYERS}/")
@@ -96,6 +100,11 @@ def _name(part: Saved, said: Configured | None, of_attention: bool) -> tuple[str
     return (said.name, CONFIGURATION) if said and said.name else (_place(part), PLACE)
 
 
+def _of_side(part: Saved, name: str, origin: int) -> tuple[str, int]:
+    """The name with the side that its place says, which the user's own name for a second layer may not."""
+    return (sided(DIRECTIONS[part.local], name) if part.local in DIRECTIONS else name), origin
+
+
 def _place(part: Saved) -> str:
     """Its place in its owner, without Keras's own lists: "conv2d_1", "blocks/dense"."""
     return part.local.removeprefix(f"{LAYERS}/").removeprefix(f"{CELLS}/")
@@ -107,6 +116,8 @@ def _kind(part: Saved, said: Configured | None) -> str | None:
         return said.kind
     within, _, last = part.local.rpartition("/")
     kind = kind_of(last) if within else kind_of(part.name or "")
+    if kind is None and {inner.local for inner in part.parts if inner.recurrent} == DIRECTIONS.keys():
+        return BIDIRECTIONAL
     return kind or (recurrent_kind(part.shapes) if part.recurrent else None)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from ..source import Shape
+from .elimination import eliminated
 
 ROLES = frozenset(
     "kernel bias gamma beta moving_mean moving_variance depthwise_kernel pointwise_kernel "
@@ -128,6 +129,8 @@ def _placed(layer: str, scopes: Sequence[str], children: Collection[str]) -> dic
         found = {scope: _child(inner, children) for scope, inner in rule.items()}
         if None not in found.values() and len(set(found.values())) == len(set(rule.values())):
             return {scope: inner or "" for scope, inner in found.items()}
+        if rule is plain and (only := eliminated(layer, scopes, children)):
+            return only
     return below
 
 

@@ -53,6 +53,12 @@ class Layer:
         vectors = {axis: each for copy in self.copies if not copy.from_shape[1:] for axis, each in copy.transform.maps}
         return found.get(0, None if self.kind == "Dense" else vectors.get(0)), found.get(1)
 
+    @property
+    def kept(self) -> bool:
+        """Whether the axes of a normalisation's weights stay in Keras's order: those of steps and channels may."""
+        orders = [copy.transform.axes for copy in self.copies if len(copy.from_shape) > 1]
+        return bool(orders) and all(order == tuple(range(len(order))) for order in orders)
+
 
 def layers_of(source: Source, module: nn.Module, plan: Plan, options: Options) -> Iterator[Layer]:
     """Every layer of the source in its order, also those that nothing is copied from."""
@@ -89,6 +95,7 @@ def case_of(
         taken=taken,
         given=given,
         rows=layer.copies[0].rows,
+        kept=layer.kept,
         backward=_is_backward(layer.name),
     )
 

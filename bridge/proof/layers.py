@@ -119,7 +119,10 @@ def _placed(layer: Layer, weights: Mapping[str, Array], module: nn.Module) -> di
     found: dict[str, Array | None] = {}
     for copy in layer.copies:
         role, parameter, shape = layer.roles[copy.source], copy.target.rpartition(".")[2], _own(module, copy).shape
-        found[copy.target] = placed(layer.kind, role, parameter, weights[role], shape, *layer.maps)
+        kept = layer.kept and layer.kind == "LayerNormalization"
+        found[copy.target] = (
+            weights[role] if kept else placed(layer.kind, role, parameter, weights[role], shape, *layer.maps)
+        )
     return found
 
 

@@ -20,7 +20,8 @@ class Case:
     `weights` are the file's numbers by role, `config` is what the file says of the layer, completed with
     Keras's defaults where the weights' effect depends on them. `module` is a twin. `taken` and `given` are
     the (height, width, channels) maps that a flat layer's inputs were flattened from and that its outputs
-    are reshaped to. `rows` are the outputs that the layer fills, where not all.
+    are reshaped to. `rows` are the outputs that the layer fills, where not all. `kept` says that a normalisation
+    goes over its axes in Keras's order.
     """
 
     layer: str
@@ -32,6 +33,7 @@ class Case:
     given: Shape | None = None
     rows: tuple[int, ...] | None = None
     backward: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)

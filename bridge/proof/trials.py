@@ -52,6 +52,9 @@ def layer_normalization(case: Case) -> Iterator[Trial]:
     if len(inner) > 1 or case.taken:
         inputs = random(4, *inner)
         expected = _output(case, inputs, axis=list(range(1, len(inner) + 1)))
+        if case.kept:
+            yield Trial(inputs, expected, "", case.module.forward)
+            return
         order = channels_first if len(inner) > 1 else lambda array: flat_channels_first(array, case.taken)
         yield Trial(order(inputs), order(expected), "", case.module.forward)
         return

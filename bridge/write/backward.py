@@ -15,7 +15,7 @@ from ..naming import names
 from ..options import Options
 from ..slots import tensor_of
 from ..source import Shape, Source, split
-from ..state_dict import entries
+from ..state_dict import Entry, entries
 from ..transform import Transform
 
 SECOND_BIAS, FIRST_BIAS = "bias_hh", "bias_ih"
@@ -59,8 +59,8 @@ def of_state(
     """
     kinds = {layer: kind_of_torch_weight(shapes.get("weight", ())) for layer, shapes in state.layers.items()}
     scheme = names.detect(kinds)
-    held = {key.replace("/", "."): key for key in state}
     wanted = entries(like, scheme, options)
+    held = _held(state, wanted)
     named = {entry.key for entry in wanted}
     missing = [entry.name for entry in wanted if entry.fill is None and entry.name not in held]
     missing += [key for key in like if key not in named and not options.skips((key, split(key)[0]))]
@@ -83,6 +83,13 @@ def of_state(
     constants = {e.name: (tensors[e.name], e.fill) for e in wanted if e.fill is not None and e.name in tensors}
     went = {held[entry.name]: (entry.key, entry.transform) for entry in wanted if entry.name in held}
     return arrays(pieces, like.shapes, constants), went
+
+
+def _held(state: Source, wanted: Iterable[Entry]) -> dict[str, str]:
+    """Each key of a state dict by the name that is wanted: Keras may have numbered its layers in another session."""
+    layers = dict.fromkeys(entry.name.rpartition(".")[0].replace(".", "/") for entry in wanted)
+    aligned = names.aligned(list(state.layers), list(layers))
+    return {"/".join((aligned[split(key)[0]], split(key)[1])).replace("/", ".").lstrip("."): key for key in state}
 
 
 def arrays(

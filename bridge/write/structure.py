@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from torch import Tensor, nn
@@ -33,11 +33,12 @@ def layers_of(module: nn.Module, options: Options) -> dict[str, dict[str, Tensor
     ]
     shapes = {key: _keras_shape(module, layout, slot, place) for key, _, _, layout, slot, place in found}
     kinds = {layer: kind for _, layer, kind, *_ in found}
+    halves = {layer for _, layer, *_, place in found if _is_half(place, module.get_submodule(place.module))}
     like = Source({key: _absent(shape) for key, shape in shapes.items()}, format="module", kinds=kinds)
     parts = {layer: module.get_submodule(place.module) for _, layer, *_, place in found}
     maps, pieces = maps_of(like, parts), []
     for key, layer, kind, layout, slot, place in found:
-        transform = layout.transform(shapes[key], len(slot.shape))
+        transform = layout.transform(shapes[key], slot.shape)
         assert transform is not None
         if place.vector or kind in OF_ROWS:
             transform = maps.unfolded(transform, options, layer, layout.role, shapes[key], slot.shape)
@@ -45,7 +46,7 @@ def layers_of(module: nn.Module, options: Options) -> dict[str, dict[str, Tensor
     second = {slot.target: (tensor_of(module, slot.target), 0.0) for slot in _without_role(found, where)}
     layers: dict[str, dict[str, Tensor]] = {}
     for key, array in arrays(pieces, shapes, second).items():
-        outer, name = _grouped(*split(key), kinds)
+        outer, name = _grouped(*split(key), halves)
         layers.setdefault(outer, {})[name] = array
     return {layer: layers[layer] for layer in in_order(layers)}
 
@@ -61,7 +62,7 @@ def _layers(module: nn.Module, where: Places) -> Iterator[tuple[str, str, Place]
         if groups > 1 and groups == getattr(part, "in_channels", 0) and kind.replace("Conv", "DepthwiseConv") in KINDS:
             kind = kind.replace("Conv", "DepthwiseConv")
         outer, _, side = place.path.rpartition("/")
-        if kind in RECURRENT and side in ("forward", "backward"):
+        if _is_half(place, part):
             yield f"{where.keras_names.get(outer, outer)}/{side}_{kind.lower()}", kind, place
         else:
             yield where.keras_names.get(place.path, place.path), kind, place
@@ -104,12 +105,15 @@ def _without_role(found: list[tuple[str, str, str, Layout, Slot, Place]], where:
                 yield slot
 
 
-def _grouped(layer: str, role: str, kinds: dict[str, str]) -> tuple[str, str]:
+def _is_half(place: Place, part: nn.Module) -> bool:
+    """Whether this is one direction of a module that has both; a user may call any module so."""
+    return place.kinds[0] in RECURRENT and bool(getattr(part, "bidirectional", False))
+
+
+def _grouped(layer: str, role: str, halves: Collection[str]) -> tuple[str, str]:
     """The layer and the weight's path in it: both directions of a Bidirectional are one layer."""
     outer, _, last = layer.rpartition("/")
-    if kinds[layer] in RECURRENT and outer and last.startswith(("forward_", "backward_")):
-        return outer, f"{last}/{role}"
-    return layer, role
+    return (outer, f"{last}/{role}") if layer in halves else (layer, role)
 
 
 def _absent(shape: Shape) -> Stored:

@@ -279,6 +279,17 @@ def test_a_layer_kind_that_is_not_known_is_said_so(file: Path, chain: Any) -> No
     assert plan.reasons["mix.weight"] == "no Keras layer kind is known for it"
 
 
+def test_a_layer_kind_that_is_not_known_is_said_so_where_it_is_alone(
+    keras: Any, randomised: Any, saved: Any, chain: Any
+) -> None:
+    model = keras.Sequential([keras.layers.Input((5, 4)), keras.layers.RMSNormalization(name="norm")])
+    for path in (saved(randomised(model)), saved(model, "norm.keras")):
+        with pytest.raises(bridge.BridgeError) as error:
+            bridge.load(chain(("norm", nn.RMSNorm(4))), path)
+        assert f"{path.name}: norm is RMSNormalization with scale, which is not known here" in str(error.value)
+        assert "rename" not in str(error.value)
+
+
 AUTONAMED = ["conv2d_{}", "batch_normalization_{}"]
 
 

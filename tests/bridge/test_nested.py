@@ -130,3 +130,52 @@ def test_a_dot_in_a_keras_name_is_a_part_of_a_module(written: Any, numbers: Any)
     inner = nn.ModuleDict({"a": nn.Conv2d(2, 4, 3, bias=False), "b": nn.Conv2d(4, 2, 3, bias=False)})
     plan = bridge.load(tree(stage=nn.ModuleDict({"1": tree(conv=inner)})), path, strict=True)
     assert [copy.target for copy in plan.copied.values()] == ["stage.1.conv.a.weight", "stage.1.conv.b.weight"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+@pytest.mark.parametrize("form", ["whole", ".weights.h5", ".keras"])
+def test_layers_of_one_name_four_deep_are_those_of_the_configuration(
+    form: str, keras: Any, randomised: Any, saved: Any, tmp_path: Path
+) -> None:
+    layers = keras.layers
+    inputs = layers.Input((4,))
+    first = keras.Model(inputs, layers.Dense(5, name="fc")(inputs), name="first")
+    second = keras.Sequential([layers.Input((5,)), layers.Dense(5, name="fc")], name="second")
+    inputs = layers.Input((4,))
+    both = keras.Model(inputs, layers.Dense(6, name="last")(second(first(inputs))), name="both")
+    outer = keras.Sequential([layers.Input((4,)), both, layers.Dense(6, name="fc")], name="outer")
+    model = randomised(keras.Sequential([layers.Input((4,)), outer, layers.Dense(2, name="fc")]))
+    parts = tree(first=tree(fc=nn.Linear(4, 5)), second=tree(fc=nn.Linear(5, 5)), last=nn.Linear(5, 6))
+    module = tree(outer=tree(both=parts, fc=nn.Linear(6, 6)), fc=nn.Linear(6, 2))
+    path = file_of(model, form, saved, tmp_path)
+    assert bridge.load(module, path, strict=True).skipped == ()
+    x = torch.randn(2, 4)
+    given = module.fc(module.outer.fc(parts.last(parts.second.fc(parts.first.fc(x)))))
+    np.testing.assert_allclose(given.detach(), model(x.numpy()).detach(), rtol=1e-4, atol=1e-5)
+    back = bridge.save(module, tmp_path / f"back{'.h5' if form == 'whole' else form}", like=path)
+    assert {key: array.tolist() for key, array in bridge.read(back).items()} == {
+        key: array.tolist() for key, array in bridge.read(path).items()
+    }
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+@pytest.mark.parametrize("form", FORMS)
+def test_both_directions_over_time_go_into_a_module_with_or_without_a_part_for_them(
+    form: str, keras: Any, randomised: Any, saved: Any, tmp_path: Path
+) -> None:
+    layers = keras.layers
+    both = layers.Bidirectional(layers.LSTM(6, name="words"), name="both")
+    model = randomised(keras.Sequential([layers.Input((3, 5, 4)), layers.TimeDistributed(both, name="over_time")]))
+    path, converted = file_of(model, form, saved, tmp_path), tmp_path / "converted.safetensors"
+    bridge.convert(path, converted)
+    x = torch.randn(2, 3, 5, 4)
+    for folded in (True, False):
+        words = nn.LSTM(4, 6, batch_first=True, bidirectional=True)
+        module = tree(over_time=words if folded else tree(both=words))
+        for each in (path, converted):
+            assert bridge.load(module, each, strict=True).skipped == ()
+            assert bridge.verify(module, each).ok
+        with torch.inference_mode():
+            last = words(x.flatten(0, 1))[1][0]
+        given = torch.cat([last[0], last[1]], -1).unflatten(0, (2, 3))
+        np.testing.assert_allclose(given, model(x.numpy()).detach(), rtol=1e-4, atol=1e-5)

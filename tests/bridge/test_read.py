@@ -95,7 +95,7 @@ def test_every_weight_of_a_model_is_read_under_its_layer_and_role(
     assert source.format == ("keras-h5-weights" if weights_only else "keras-h5-model")
     if weights_only:
         assert source.architecture is None
-        assert set(source.kinds.values()) <= {"Conv2DTranspose"}  # which Keras's own name tells, and no shape
+        assert set(source.kinds.values()) <= {"Conv2DTranspose", "Functional"}  # which names tell, and no shape
     else:
         assert source.architecture is not None
         assert source.architecture["class_name"] == type(model).__name__
@@ -423,3 +423,13 @@ def test_a_configuration_is_data_and_runs_nothing(written: Write, numbers: Draw)
     source = bridge.read(path)
     assert source.kinds == {"d": "os.system"}
     assert source.architecture == config
+
+
+def test_a_layer_may_be_called_as_keras_calls_the_weights_of_a_whole_model(
+    keras: Any, randomised: Any, saved: Any
+) -> None:
+    layers = keras.layers
+    steps = [layers.Dense(3, name="model_weights"), layers.Dense(2, name="head")]
+    model = randomised(keras.Sequential([layers.Input((4,)), *steps]))
+    for weights_only in (True, False):
+        assert list(bridge.read(saved(model, weights_only=weights_only)).layers) == ["model_weights", "head"]

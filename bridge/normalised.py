@@ -1,0 +1,78 @@
+"""In which order PyTorch has the weights of a LayerNormalization over two axes: as Keras, or the channels first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .architecture import KerasLayer, layers, walk
+from .layouts import AS_IS, Layout
+from .source import Shape, Source
+from .transform import Transform
+
+KIND = "LayerNormalization"
+# What is known of a layer's outputs by its class: as many axes as a window has and two, or as its inputs have.
+_WINDOW = re.compile(r"(?!Global|ConvLSTM).*([123])D(?:Transpose)?")
+SAME_RANK = frozenset("Activation ReLU LeakyReLU PReLU ELU BatchNormalization LayerNormalization Dropout Dense".split())
+FARTHEST = 100  # layers back
+
+
+def transform_of(
+    source: Source, layer: str, kind: str, layout: Layout, shape: Shape, to: Shape | None = None
+) -> Transform | None:
+    """The transform of the layout, into a place of shape `to` where there is one; None where there is none.
+
+    Without the channels among its axes a LayerNormalization keeps Keras's order, whatever the place; with
+    them PyTorch's convolutions have them first, and the shape of the place tells. Over some of a map's axes
+    torch.nn.LayerNorm goes only where those are the last, as in Keras.
+    """
+    found = layout.transform(shape, to)
+    if kind != KIND or len(shape) != 2:
+        return found
+    held = _axes(source, layer)
+    channels, others = held.get("channels"), held.get("others")
+    return AS_IS if channels is False or (others and to in (None, shape)) else found
+
+
+def open_order(source: Source, layer: str, shapes: Mapping[str, Shape]) -> bool:
+    """Whether nothing tells if the channels come first: both axes are of one size and the file does not say more."""
+    square = any(len(shape) == 2 and len(set(shape)) == 1 and shape[0] > 1 for shape in shapes.values())
+    held = _axes(source, layer) if square else {}
+    return square and held.get("channels") is not False and not held.get("others")
+
+
+def _axes(source: Source, layer: str) -> dict[str, bool]:
+    """Whether the channels are among the axes of a layer and whether it leaves others out, as far as the file tells."""
+    known = dict(walk(layers(source.architecture)))
+    axes: Any = known[layer].config.get("axis") if layer in known else None
+    if not isinstance(axes, list) or not all(isinstance(axis, int) for axis in axes):
+        return {}
+    rank = _rank(layer, known)
+    if rank is not None:
+        axes = [axis - rank if axis >= 0 else axis for axis in axes]
+        return {"channels": -1 in axes, "others": len(axes) < rank - 1}
+    if all(axis < 0 for axis in axes):
+        return {"channels": -1 in axes}
+    return {"others": True} if max(axes) > len(axes) else {}
+
+
+def _rank(path: str, known: Mapping[str, KerasLayer]) -> int | None:
+    """How many axes a layer's input has, with the batch's: as Keras 3 says, or by the layers in front of it."""
+    for _ in range(FARTHEST):
+        layer = known[path]
+        shapes = [layer.given, *(reference.shape for call in layer.calls for reference in call)]
+        if said := next((len(shape) for shape in shapes if shape is not None), None):
+            return said
+        path = "/".join([*path.split("/")[:-1], *layer.inputs[:1]])
+        if path not in known or not layer.inputs:
+            return None
+        before = known[path]
+        batch = before.config.get("batch_shape") or before.config.get("batch_input_shape")
+        if isinstance(batch, list):
+            return len(batch)
+        if window := _WINDOW.fullmatch(before.kind):
+            return int(window[1]) + 2
+        if before.kind not in SAME_RANK:
+            return None
+    return None
