@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
+if "PYTEST_XDIST_WORKER" in os.environ:  # a test to a core: the threads of one would wait for those of the others
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import h5py
 import numpy as np
