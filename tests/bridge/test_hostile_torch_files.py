@@ -217,6 +217,8 @@ MORE = "it holds more than tensors and plain values"
 MANY = 10**12
 PAIRS = b"\x80\x02ccollections\nOrderedDict\nq\0](" + b"X\1\0\0\0aN\x86" * 400_000 + b"eq\1" + b"h\0h\1\x85R" * 9
 
+DIGITS = b"\x8b" + struct.pack("<i", 4_000_000) + b"\x7f" * 4_000_000  # a whole number
+
 PICKLED: dict[str, tuple[Make, str]] = {
     "a function": (zipped(dictionary(a=call("os system", text("true")))), MORE + ": 'os.system'"),
     "a function by another instruction": (
@@ -279,6 +281,14 @@ PICKLED: dict[str, tuple[Make, str]] = {
     "a hundred axes": (zipped(dictionary(a=tensor((1,) * 100, (1,) * 100))), "of a shape that none can have"),
     "a size that is no number": (
         zipped(dictionary(a=tensor((1,), (1,)).replace(number(1) + b"t(", b"\x88t(", 1))),
+        "of a shape that none can have",
+    ),
+    "sizes of millions of digits": (
+        large(lambda: zipped(b"\x80\x02" + DIGITS + b"q\1" + tuple_of(*[b"h\1"] * 32) + b".")),
+        "it holds a whole number of 4000000 bytes",
+    ),
+    "as many digits as a number may have": (
+        zipped(dictionary(a=tensor((2**250,) * 32, (1,) * 32))),
         "of a shape that none can have",
     ),
     "an axis without a step": (zipped(dictionary(a=tensor((1, 1), (1,)))), "a step too many or too few"),
