@@ -1,4 +1,4 @@
-"""Names that are longer than any layer's are refused as soon as they are read: much else takes a name's length again."""
+"""Names that are longer than any layer's are refused as they are read: what follows takes each name several times."""
 
 from __future__ import annotations
 

@@ -347,7 +347,7 @@ def test_a_hundred_thousand_groups_are_refused_in_little_time(many: dict[str, An
     assert time.monotonic() - begun < 10
 
 
-def test_sizes_add_up_to_the_limit_and_tied_weights_count_once(isolated: bool, made: Any) -> None:
+def test_sizes_add_up_to_the_limit_under_every_name(isolated: bool, made: Any) -> None:
     def fill(file: h5py.File) -> None:
         for number in range(20):
             file[f"{number}"] = np.zeros(1000, "f4")
@@ -356,11 +356,31 @@ def test_sizes_add_up_to_the_limit_and_tied_weights_count_once(isolated: bool, m
         file["text"] = "stray"
 
     path = made(fill)
-    assert len(open_file(path, isolated=isolated, largest=80_000).root.datasets) == 40
-    with pytest.raises(BridgeError, match=r"declares 80000 bytes of weights, more than the limit of 79999.*largest="):
-        open_file(path, isolated=isolated, largest=79_999)
+    assert len(open_file(path, isolated=isolated, largest=160_000).root.datasets) == 40
+    with pytest.raises(BridgeError, match=r"declares 160000 bytes of weights, more than the limit of 159999.*largest="):
+        open_file(path, isolated=isolated, largest=159_999)
     with pytest.raises(BridgeError, match="more than the limit of 10"):
         bridge.read(path, isolated=isolated, largest=10)
+
+
+def tied(count: int) -> Fill:
+    """Eight MiB of numbers, under so many names."""
+
+    def fill(file: h5py.File) -> None:
+        file["0"] = np.zeros(2 << 20, "f4")
+        for number in range(1, count):
+            file[f"{number}"] = file["0"]
+
+    return fill
+
+
+def test_tied_weights_are_read_and_numbers_without_end_are_not(isolated: bool, made: Any) -> None:
+    for count in (2, 3, 9):
+        file = open_file(made(tied(count)), isolated=isolated)
+        assert {dataset.address for dataset in file.root.datasets.values()} == {file.root.datasets["0"].address}
+        assert len(file.root.datasets) == count
+    with pytest.raises(BridgeError, match=r"repeats numbers: its weights take 83886080 bytes, of which it holds 83886"):
+        open_file(made(tied(10)), isolated=isolated)
 
 
 def test_what_a_small_packed_file_unpacks_to_is_limited(isolated: bool, made: Any) -> None:
