@@ -192,5 +192,5 @@ def _numpy(name: str, tensor: Tensor) -> Array:
 def _preprocessing(header: Mapping[str, str]) -> preprocessing.Preprocessing | None:
     try:
         return preprocessing.from_dict(json.loads(header["preprocessing"]))
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return None

@@ -476,6 +476,17 @@ BROKEN = {
         ]
     },
 }
+
+
+def wrapping(kind: str, record: Any) -> Fill:
+    """A wrapper of a layer that says of its inputs what Keras does not."""
+    inner = {"class_name": "Dense", "config": {}, "inbound_nodes": [record]}
+    layers = [{"class_name": kind, "config": {"layer": inner}}]
+    config = json.dumps({"class_name": "Functional", "config": {"layers": layers}})
+    return lambda file: file.attrs.__setitem__("model_config", config)
+
+
+RECORD = {"class_name": "__keras_tensor__"}
 KERAS: dict[str, tuple[Fill, str]] = {
     "a weight above its layer": (names("../dense/kernel"), "points outside its layer"),
     "a weight from the root": (names("/dense/kernel"), "points outside its layer"),
@@ -513,6 +524,11 @@ KERAS: dict[str, tuple[Fill, str]] = {
         lambda file: file.attrs.__setitem__("model_config", json.dumps(BROKEN)),
         "its model_config describes no model",
     ),
+    **{
+        f"a {kind} with a broken record of a tensor, {number}": (wrapping(kind, record), "describes no model")
+        for kind in ("TimeDistributed", "Bidirectional")
+        for number, record in enumerate((RECORD, RECORD | {"config": []}, RECORD | {"config": {"keras_history": [1]}}))
+    },
     "a configuration of very many values": (
         lambda file: file.attrs.__setitem__("model_config", "[" + "[]," * 5_000_000 + "[]]"),
         "more values than a model's description can",
