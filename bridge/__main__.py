@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from math import prod
@@ -17,6 +16,7 @@ from .factory import build
 from .hdf5 import LARGEST
 from .naming.names import SCHEMES
 from .plan import table
+from .printing import prepare, say
 from .verify import verify_file
 
 
@@ -165,12 +165,14 @@ def run_inspect(options: argparse.Namespace) -> int:
     source.check()
     described = describe(source)
     if options.json:
-        print(json.dumps(described, indent=2))
+        say(json.dumps(described, indent=2))
         return 0
-    for name in ("file", "format", "keras_version", "backend", "tensors", "parameters"):
-        if described[name] is not None:
-            print(one_line(f"{name.replace('_', ' '):15}{described[name]}"))
-    print(f"{'preprocessing':15}{source.preprocessing or 'not known'}\n")
+    heading = [
+        one_line(f"{name.replace('_', ' '):15}{described[name]}")
+        for name in ("file", "format", "keras_version", "backend", "tensors", "parameters")
+        if described[name] is not None
+    ]
+    heading += [f"{'preprocessing':15}{source.preprocessing or 'not known'}", ""]
     rows = [
         (
             key.rpartition("/")[0],
@@ -181,9 +183,9 @@ def run_inspect(options: argparse.Namespace) -> int:
         )
         for key, stored in source.stored.items()
     ]
-    lines = table([("layer", "class", "weight", "shape", "type"), *rows])
+    lines = [*heading, *table([("layer", "class", "weight", "shape", "type"), *rows])]
     lines += [f"note: {note}" for note in (*source.notes, *([source.undecided] if source.undecided else []))]
-    print("\n".join(one_line(line) for line in lines))
+    say("\n".join(map(one_line, lines)))
     return 0
 
 
@@ -231,7 +233,8 @@ def run_convert(options: argparse.Namespace) -> int:
     lines = [f"skipped {key}: {reason}" for key, reason in done.skipped.items()]
     lines += [f"{key} -> {name}: {step}" for key, (name, step) in done.converted.items() if step.maps]
     lines += [f"note: {note}" for note in done.notes]
-    print("\n".join(one_line(line) for line in [*lines, f"{len(done.converted)} tensors -> {done.path}"]))
+    lines.append(f"{len(done.converted)} tensors -> {done.path}")
+    say("\n".join(map(one_line, lines)), besides=f" {done.path} is written and complete.")
     return 0
 
 
@@ -252,9 +255,9 @@ def run_verify(options: argparse.Namespace) -> int:
 def show(result: Plan | Report, as_json: bool) -> None:
     """A result as a table, or as JSON."""
     if as_json:
-        print(json.dumps(result.to_dict(), indent=2))
+        say(json.dumps(result.to_dict(), indent=2))
     else:
-        print("\n".join(one_line(line) for line in str(result).split("\n")))
+        say("\n".join(map(one_line, str(result).split("\n"))))
 
 
 def pair(text: str, option: str, form: str) -> tuple[str, str]:
@@ -278,10 +281,9 @@ def flattened(text: str, option: str) -> tuple[str, tuple[int, ...] | None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    code = 0
+    prepare()
     try:
-        code = options.run(options)
-        sys.stdout.flush()  # here, where a reader that went away is no error
+        code: int = options.run(options)
     except BridgeError as error:
         print(f"bridge: {error}", file=sys.stderr)
         return 2
@@ -291,8 +293,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bridge: interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader has seen enough, as with | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 

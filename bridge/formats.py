@@ -12,6 +12,7 @@ from . import tail, torch_files
 from .errors import BridgeError, is_strange
 from .hdf5 import LARGEST, bytes_of, open_file, regular, shown
 from .keras_files import archive, keras_0, keras_h5, keras_v3
+from .long_names import refuse_long
 from .source import Shape, Source
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -42,7 +43,7 @@ def read(
     the model's, as `json.loads(model.to_json())` gives it, for a .weights.h5 without layer names.
 
     Refused: anything else, files that are empty, broken off or damaged, those that take or declare more than
-    `largest` bytes, and names that a terminal obeys or that would be one in a module.
+    `largest` bytes, and names that are very long, that a terminal obeys or that would be one in a module.
     """
     path = Path(path)
     if os.path.isdir(path) and any((path / name).is_file() for name in OF_KERAS):  # noqa: PTH112 (Path's may raise)
@@ -66,10 +67,11 @@ def read(
 
 
 def named(source: Source) -> Source:
-    """The same source. Refused: names that a terminal obeys, and two that would be one in a module."""
+    """The same source. Refused: long names, those that a terminal obeys, and two that would be one in a module."""
+    refuse_long(source, source.path)
     taken: dict[str, str] = {}
     for key in source:
-        if strange := next((each for each in key if is_strange(each)), None):
+        if not key.isprintable() and (strange := next((each for each in key if is_strange(each)), None)):
             raise BridgeError(
                 f"{source.path} names a weight {shown(key)}, with {strange!r} in it. Get the file from its author."
             )

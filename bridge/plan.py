@@ -10,6 +10,8 @@ from .preprocessing import Preprocessing
 from .source import Shape
 from .transform import Transform
 
+WIDEST = 100  # characters of a column
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -139,10 +141,11 @@ class Plan:
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines with aligned columns; the first row is the heading."""
+    """Rows as lines with aligned columns; the first row is the heading. A row with a very long cell stands out."""
     if len(rows) < 2:
         return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    # One long name does not make every other row as long.
+    widths = [min(WIDEST, max(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 

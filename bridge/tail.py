@@ -17,6 +17,7 @@ ZIP = b"PK\x03\x04"
 BEGIN, END = b"\ntorch-convae sha256 ", b"\n"
 LENGTH = len(BEGIN) + 64 + len(END)
 _TAIL = re.compile(re.escape(BEGIN) + rb"([0-9a-f]{64})" + re.escape(END))
+_NEAR, _FEWEST = 3 * LENGTH, 4  # bytes
 _MOST_CHANGED = 12  # bits of what stands around a digest, which then still is one
 
 
@@ -36,14 +37,24 @@ def append(path: Path) -> None:
 
 
 def check(content: Bytes) -> None:
-    """Refuse a file that ends with a digest and is not as it was written."""
+    """Refuse a file that ends with a digest, or with a part of one, and is not as it was written."""
     body = body_of(content.descriptor, content.start, content.size)
     if body == content.size:
+        _refuse_cut(content)
         return
     found = _TAIL.fullmatch(os.pread(content.descriptor, LENGTH, content.start + body))
     numbers = content.array(0, (body,), np.dtype(np.uint8))
     if found is None or _digest(numbers.data) != found[1].decode():
         raise BridgeError(f"{content.path} is not as it was written: its SHA-256 differs. Get the file again.")
+
+
+def _refuse_cut(content: Bytes) -> None:
+    """HDF5 is as content with a file whose digest is cut off as with a whole one; zip says itself where it ends."""
+    if os.pread(content.descriptor, len(ZIP), content.start) == ZIP:
+        return
+    end = os.pread(content.descriptor, _NEAR, content.start + max(0, content.size - _NEAR))
+    if BEGIN in end or any(end.endswith(BEGIN[:length]) for length in range(_FEWEST, len(BEGIN))):
+        raise BridgeError(f"{content.path} is not whole: the SHA-256 at its end is not. Get the file again.")
 
 
 def body_of(descriptor: int, start: int, size: int) -> int:

@@ -2,7 +2,7 @@
 
 from .file import LARGEST, File, open_file
 from .opening import bytes_of, regular
-from .reading import most_unpacked
+from .reading import most_unpacked, refuse_more
 from .tree import Dataset, Group, Value, listed, shown
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "listed",
     "most_unpacked",
     "open_file",
+    "refuse_more",
     "regular",
     "shown",
 ]

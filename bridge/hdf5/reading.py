@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from . import isolation
 from .opening import Bytes
 from .tree import Dataset, Group, datasets, grown, shown, size, stored_type
 
+REPEATED = 64 << 20  # bytes that weights may take under all their names beyond those that the file has of them
+TIED = 3  # or so many times these
 ALWAYS, GROWTH = 256 << 20, 100  # weights pack to a tenth at best; a small file may unpack to so much
 
 
@@ -31,18 +35,30 @@ def described(content: Bytes, largest: int, isolated: bool) -> Group:
         raise BridgeError(f"{content.path} cannot be read: {error.strerror}.") from error
     except (TypeError, ValueError, AttributeError, RecursionError) as error:  # from a process that was taken over
         raise BridgeError(f"{content.path} is damaged: what it holds makes no sense. Get the file again.") from error
-    declared = sum({dataset.address: size(dataset) for dataset in datasets(root)}.values())
-    if declared > largest:
-        raise BridgeError(
-            f"{content.path} declares {declared} bytes of weights, more than the limit of {largest}. "
-            "Get the file from its author, or read it with a larger limit: read(path, largest=...)."
-        )
-    if declared > most_unpacked(content.size):
-        raise BridgeError(
-            f"{content.path} declares {declared} bytes of weights in a file of {content.size}. Get it from its author."
-        )
+    refuse_more(content.path, [root], content.size, largest)
     _refuse_overlaps(content, root)
     return root
+
+
+def refuse_more(path: Path, roots: Sequence[Group], stored: int, largest: int) -> None:
+    """Refuse files that declare more than `largest` bytes together, or far more than the `stored` ones can hold.
+
+    One data set can have as many names as a file likes, and its numbers are given for each of them.
+    """
+    names = [list(datasets(root)) for root in roots]
+    named = sum(size(each) for found in names for each in found)
+    held = sum(sum({each.address: size(each) for each in found}.values()) for found in names)
+    if named > largest:
+        raise BridgeError(
+            f"{path} declares {named} bytes of weights, more than the limit of {largest}. "
+            "Get the file from its author, or read it with a larger limit: read(path, largest=...)."
+        )
+    if held > most_unpacked(stored):
+        raise BridgeError(f"{path} declares {held} bytes of weights in {stored} bytes. Get it from its author.")
+    if named > max(held + REPEATED, TIED * held):
+        raise BridgeError(
+            f"{path} repeats numbers: its weights take {named} bytes, of which it holds {held}. Get it from its author."
+        )
 
 
 def _refuse_overlaps(content: Bytes, root: Group) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ..errors import BridgeError
+from ..hdf5 import shown
 
 LARGEST = 16 << 20
 MOST_VALUES = 1_000_000
@@ -23,19 +25,31 @@ def content(path: Path) -> bytes:
 
 
 def parsed(data: bytes, where: str) -> Any:
-    """The value of a JSON text; `where` names it in messages. Refused: no JSON, and more than a model takes."""
+    """The value of a JSON text; `where` names it in messages.
+
+    Refused: no JSON, an object that names something twice, and more than a model takes.
+    """
     if len(data) > LARGEST:
         raise BridgeError(f"{where} takes more than {LARGEST} bytes, which no model's description does.")
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise BridgeError(f"{where} has more values than a model's description can. Get the file again.")
     try:
-        value = json.loads(data.decode("utf8"))
+        value = json.loads(data.decode("utf8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise BridgeError(f"{where} is not readable JSON ({reason}). Get the file again.") from error
     if _depth(value) > DEEPEST:
         raise BridgeError(f"{where} is not readable JSON (it is nested too deeply). Get the file again.")
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One reader takes the first of two, another one the last."""
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        often = Counter(name for name, _ in pairs)
+        raise ValueError(f"it names {shown(max(often, key=often.__getitem__))} twice")
+    return entries
 
 
 def _depth(value: Any) -> int:

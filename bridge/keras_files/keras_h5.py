@@ -95,14 +95,15 @@ def _kinds(file: File, config: Mapping[str, Any]) -> dict[str, str]:
     kinds: dict[str, str] = {}
     length = 0
     try:
-        found = architecture.layers(config)
+        for path, layer in architecture.walk(architecture.layers(config)):
+            length += len(path)
+            if length > LONGEST_NAMES:
+                raise BridgeError(
+                    f"{file.path}: its model_config has longer names than any model has. Get the file again."
+                )
+            kinds[path] = layer.kind
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise BridgeError(f"{file.path}: its model_config describes no model. Get the file again.") from error
-    for path, layer in architecture.walk(found):
-        length += len(path)
-        if length > LONGEST_NAMES:
-            raise BridgeError(f"{file.path}: its model_config has longer names than any model has. Get the file again.")
-        kinds[path] = layer.kind
     return kinds
 
 

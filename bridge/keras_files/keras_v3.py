@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BridgeError
-from ..hdf5 import LARGEST, File, Group, open_file, shown
+from ..hdf5 import LARGEST, File, Group, open_file, refuse_more, shown
 from ..source import Source, Stored
 from . import archive, json_data
 from .configured import configured
@@ -97,6 +97,8 @@ def read_shards(
     if sum(path.with_name(name).stat().st_size for name in names) > largest:
         raise BridgeError(f"{path}: its files take more than the limit of {largest} bytes. Raise the limit to read it.")
     files = {name: open_file(path.with_name(name), isolated=isolated, largest=largest) for name in names}
+    size = sum(file.content.size for file in files.values())
+    refuse_more(path, [file.root for file in files.values()], size, largest)
     for place, name in ((place, name) for place, each in shards.items() for name in each):
         if not _holds(files[name], place):
             raise BridgeError(f"{path} lists {shown(place)} in {name}, which does not hold it. Get the files again.")
@@ -207,15 +209,16 @@ def _roles(layer: SavedLayer, path: Path) -> tuple[str, ...]:
         return tuple(f"param_{name}" for name in layer.names)
     found = roles(layer.kind, shapes, layer.config)
     said = found or roles(None, shapes, None) or ()
+    where = f"{path}: layer {shown(layer.path)}"
     for role, tensor in zip(said, layer.arrays, strict=True):
         if tensor.dtype in QUANTISED and (layer.kind in ROLES or not role.startswith("param_")):
             raise BridgeError(
-                f"{path}: layer {layer.path} is quantised: it holds {tensor.dtype} steps, not the weights. "
+                f"{where} is quantised: it holds {tensor.dtype} steps, not the weights. "
                 "Save the model before it is quantised."
             )
     if found is None and layer.config is not None:
         raise BridgeError(
-            f"{path}: layer {layer.path} holds {len(shapes)} arrays, which are not those of the {layer.kind} that the "
+            f"{where} holds {len(shapes)} arrays, which are not those of the {layer.kind} that the "
             "configuration has. Give the configuration of this model, or save it before it is quantised."
         )
     return said
@@ -228,8 +231,5 @@ def _notes(found: Sequence[SavedLayer]) -> Iterator[str]:
     for kind in dict.fromkeys(each.kind for each in unsure):
         role = USUAL[str(kind)]
         paths = [each.path for each in unsure if each.kind == kind]
-        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        yield (
-            f"{', '.join(paths[:3])}{more} ({kind}): one of gamma and beta is there and the file does not say which; "
-            f"it is read as {role}."
-        )
+        few = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        yield (f"{few} ({kind}): one of gamma and beta is there and the file does not say which; it is read as {role}.")

@@ -147,7 +147,10 @@ def _named(found: Layers) -> dict[str, str]:
 
 def _classes(kinds: Mapping[str, str], architecture: Mapping[str, Any] | None) -> dict[str, str]:
     """The classes that the file says; what a TimeDistributed holds stands for it."""
-    inner = {path: wrapped(layer) for path, layer in walk(layers(architecture))}
+    try:
+        inner = {path: wrapped(layer) for path, layer in walk(layers(architecture))}
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BridgeError("its model_config describes no model. Get the file again.") from error
     return {**kinds, **{path: layer.kind for path, layer in inner.items() if layer is not None}}
 
 

@@ -130,7 +130,7 @@ def _in_order(variables: Mapping[str, Variable], own: Sequence[_Found]) -> dict[
         return dict(variables)
     count = len(variables)
     if set(variables) != {str(index) for index in range(count)}:
-        where = f"{own[0][1].path}: a layer's arrays are numbered {sorted(variables)[:8]}"
+        where = f"{own[0][1].path}: a layer's arrays are numbered {[shown(key) for key in sorted(variables)[:8]]}"
         raise BridgeError(f"{where}, not from 0 on without gaps. Get the file again.")
     return {str(index): variables[str(index)] for index in range(count)}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 LARGEST = 32 << 20  # bytes; a tensor takes about 200
 MOST_STEPS = 1_000_000  # a tensor takes about 40
+LONGEST_NUMBER = 32  # bytes; a seed takes 8
 
 STOP = b"."[0]
 
@@ -125,7 +126,14 @@ def _number(form: str) -> Callable[[_State], None]:
 
 def _long(form: str) -> Callable[[_State], None]:
     length = struct.Struct(form)
-    return _pushes(lambda state: int.from_bytes(state.bytes(state.number(length)), "little", signed=True))
+
+    def read(state: _State) -> int:
+        size = state.number(length)
+        if size > LONGEST_NUMBER:
+            raise PickleError(f"it holds a whole number of {size} bytes")
+        return int.from_bytes(state.bytes(size), "little", signed=True)
+
+    return _pushes(read)
 
 
 def _last(count: int) -> Callable[[_State], None]:

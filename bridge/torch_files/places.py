@@ -86,5 +86,6 @@ def itemsize(dtype: str) -> int:
 
 def is_shape(sizes: Sequence[Any]) -> bool:
     """Whether these are whole numbers of a size that an array can have, even where others of them are zero."""
-    whole = len(sizes) <= MOST_AXES and all(type(size) is int and size >= 0 for size in sizes)
+    # Each is bounded by itself first: to multiply numbers of millions of digits takes hours.
+    whole = len(sizes) <= MOST_AXES and all(type(size) is int and 0 <= size < MOST_NUMBERS for size in sizes)
     return whole and prod(max(size, 1) for size in sizes) < MOST_NUMBERS

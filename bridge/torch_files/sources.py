@@ -16,6 +16,7 @@ from torch import Tensor
 from .. import integrity, preprocessing
 from ..errors import BridgeError
 from ..hdf5 import shown
+from ..long_names import refuse_long
 from ..source import Array, Source, Stored
 from . import pickled_files, safetensors_files
 from .pickled_files import Part, Saved
@@ -36,6 +37,7 @@ def read_safetensors(path: Path) -> Source:
     Where the header has digests, each tensor is held against its own when it is fetched.
     """
     found = safetensors_files.contents(path)
+    refuse_long(found.tensors, path)
     described = found.described
     digests = integrity.unsealed(found.notes, described, path)
 
@@ -73,6 +75,7 @@ def read_pickled(path: Path, repeated: int = REPEATED) -> Source:
     """
     saved = pickled_files.saved(path)
     views = _views(saved.content)
+    refuse_long(views, path)
     if not views:
         raise BridgeError(f"{path} holds no tensors by name. Save a state dict: torch.save(model.state_dict(), path).")
     _refuse_repetition(path, views.values(), repeated)
@@ -90,6 +93,7 @@ def read_pickled(path: Path, repeated: int = REPEATED) -> Source:
 
 def from_state_dict(tensors: Mapping[str, Tensor]) -> Source:
     """A state dict in memory as a source."""
+    refuse_long(tensors, "the state dict")
     stored = {key: _of_tensor(name, tensors[name]) for name, key in _keys(tensors, "the state dict").items()}
     return Source(stored, format="state dict", layout="torch")
 
@@ -188,5 +192,5 @@ def _numpy(name: str, tensor: Tensor) -> Array:
 def _preprocessing(header: Mapping[str, str]) -> preprocessing.Preprocessing | None:
     try:
         return preprocessing.from_dict(json.loads(header["preprocessing"]))
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return None

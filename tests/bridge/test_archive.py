@@ -356,8 +356,9 @@ def test_a_member_far_behind_the_end_is_refused(place: int, packed: Callable[...
         (b"[" + b"1," * 4_000_001 + b"1]", "more values than"),
         (b"[]", "describes no model"),
         (b"1" * 10_000, "not readable JSON"),
+        (b'{"class_name": "A", "config": {"layers": [], "layers": []}}', "not readable JSON (it names layers twice)"),
     ],
-    ids=["broken", "no text", "deep", "deep and whole", "many values", "a list", "a long number"],
+    ids=["broken", "no text", "deep", "deep and whole", "many values", "a list", "a long number", "a name twice"],
 )
 def test_a_description_that_is_none_is_refused(text: bytes, reason: str, packed: Callable[..., Path]) -> None:
     files = [(name, text if name == CONFIG else data) for name, data in entries()]

@@ -517,6 +517,47 @@ def test_a_reader_that_has_seen_enough_is_no_error(file: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def in_shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m bridge {command}"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [("> /dev/full", "No space left on device"), (">&-", "stdout is closed"), ("<&- >&-", "closed")],
+)
+def test_an_answer_that_cannot_be_printed_is_one_line_and_code_2(
+    where: str, reason: str, file: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "out.safetensors"
+    done = in_shell(f"convert {file} {there} {where}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("bridge: The answer cannot be printed: ")
+    assert reason in done.stderr
+    assert done.stderr.endswith(f" {there} is written and complete.\n")
+    assert len(load_file(there)) == 8
+
+
+def test_an_answer_of_any_size_that_cannot_be_printed_is_one_line(tmp_path: Path) -> None:
+    save_file({f"layer{number}.weight": torch.zeros(1) for number in range(2000)}, tmp_path / "w.safetensors")
+    done = in_shell(f"inspect {tmp_path / 'w.safetensors'} > /dev/full")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "The answer cannot be printed" in done.stderr
+
+
+def test_characters_that_a_terminal_does_not_have_are_printed_as_their_numbers(tmp_path: Path) -> None:
+    save_file({"größe.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
+    done = in_shell(f"inspect {tmp_path / 'w.safetensors'}", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gr\\xf6\\xdfe" in done.stdout
+
+
 def test_the_version_and_the_help_are_given(bridge_cli: Any) -> None:
     assert bridge_cli("--version").out.strip() == bridge.__version__
     text = bridge_cli("plan", "--help")

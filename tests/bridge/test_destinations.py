@@ -84,6 +84,8 @@ DESTINATIONS: dict[str, tuple[Place, str]] = {
     "below a device": (lambda _: Path("/dev/null/there.pt"), "cannot be written: Not a directory"),
     "where no files are": (lambda _: Path("/proc/there.pt"), "cannot be written"),
     "a folder's name": (lambda folder: f"{folder}/there.pt/", "is the name of a folder"),
+    "a folder's name and itself": (lambda folder: f"{folder}/there.safetensors/.", "is the name of a folder"),
+    "a folder's name, twice itself": (lambda folder: f"{folder}/there.pt/./.", "is the name of a folder"),
     "a name that is too long": (named("n" * 300 + ".pt"), "cannot be written: File name too long"),
     "a path that is too long": (named("a/" * 3000 + "there.pt"), "cannot be written: File name too long"),
     "a name too long in bytes": (named("é" * 200 + ".safetensors"), "cannot be written: File name too long"),

@@ -305,3 +305,17 @@ def test_other_programs_open_what_ends_with_a_digest(tmp_path: Path) -> None:
     assert set(torch.load(found["ours.pt"], weights_only=True)) == {"conv.weight", "conv.bias", "fc.weight", "fc.bias"}
     mapped = torch.load(found["ours.pt"], weights_only=True, mmap=True)
     assert torch.equal(mapped["fc.bias"], torch.load(found["ours.pt"], weights_only=True)["fc.bias"])
+
+
+@pytest.mark.parametrize("name", ["ours.h5", "ours.weights.h5", "ours.keras", "ours.pt", "ours.safetensors"])
+def test_a_file_of_ours_that_is_cut_within_its_digest_is_refused(name: str, tmp_path: Path) -> None:
+    content = originals(tmp_path)[name].read_bytes()
+    path = tmp_path / "cut"
+    for missing in (1, 2, 40, 65, 66, 80, 82):
+        path.write_bytes(content[:-missing])
+        with pytest.raises(bridge.BridgeError, match=r"cut is .*Get the file again"):
+            arrays_of(path)
+    for more in (b"\0", b"\n" * 100):
+        path.write_bytes(content + more)
+        with pytest.raises(bridge.BridgeError, match=r"cut is .*Get the file again"):
+            arrays_of(path)

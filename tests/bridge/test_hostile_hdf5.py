@@ -347,7 +347,7 @@ def test_a_hundred_thousand_groups_are_refused_in_little_time(many: dict[str, An
     assert time.monotonic() - begun < 10
 
 
-def test_sizes_add_up_to_the_limit_and_tied_weights_count_once(isolated: bool, made: Any) -> None:
+def test_sizes_add_up_to_the_limit_under_every_name(isolated: bool, made: Any) -> None:
     def fill(file: h5py.File) -> None:
         for number in range(20):
             file[f"{number}"] = np.zeros(1000, "f4")
@@ -356,11 +356,31 @@ def test_sizes_add_up_to_the_limit_and_tied_weights_count_once(isolated: bool, m
         file["text"] = "stray"
 
     path = made(fill)
-    assert len(open_file(path, isolated=isolated, largest=80_000).root.datasets) == 40
-    with pytest.raises(BridgeError, match=r"declares 80000 bytes of weights, more than the limit of 79999.*largest="):
-        open_file(path, isolated=isolated, largest=79_999)
+    assert len(open_file(path, isolated=isolated, largest=160_000).root.datasets) == 40
+    with pytest.raises(BridgeError, match=r"declares 160000 bytes of weights, more than the limit of 159999.*largest="):
+        open_file(path, isolated=isolated, largest=159_999)
     with pytest.raises(BridgeError, match="more than the limit of 10"):
         bridge.read(path, isolated=isolated, largest=10)
+
+
+def tied(count: int) -> Fill:
+    """Eight MiB of numbers, under so many names."""
+
+    def fill(file: h5py.File) -> None:
+        file["0"] = np.zeros(2 << 20, "f4")
+        for number in range(1, count):
+            file[f"{number}"] = file["0"]
+
+    return fill
+
+
+def test_tied_weights_are_read_and_numbers_without_end_are_not(isolated: bool, made: Any) -> None:
+    for count in (2, 3, 9):
+        file = open_file(made(tied(count)), isolated=isolated)
+        assert {dataset.address for dataset in file.root.datasets.values()} == {file.root.datasets["0"].address}
+        assert len(file.root.datasets) == count
+    with pytest.raises(BridgeError, match=r"repeats numbers: its weights take 83886080 bytes, of which it holds 83886"):
+        open_file(made(tied(10)), isolated=isolated)
 
 
 def test_what_a_small_packed_file_unpacks_to_is_limited(isolated: bool, made: Any) -> None:
@@ -456,6 +476,17 @@ BROKEN = {
         ]
     },
 }
+
+
+def wrapping(kind: str, record: Any) -> Fill:
+    """A wrapper of a layer that says of its inputs what Keras does not."""
+    inner = {"class_name": "Dense", "config": {}, "inbound_nodes": [record]}
+    layers = [{"class_name": kind, "config": {"layer": inner}}]
+    config = json.dumps({"class_name": "Functional", "config": {"layers": layers}})
+    return lambda file: file.attrs.__setitem__("model_config", config)
+
+
+RECORD = {"class_name": "__keras_tensor__"}
 KERAS: dict[str, tuple[Fill, str]] = {
     "a weight above its layer": (names("../dense/kernel"), "points outside its layer"),
     "a weight from the root": (names("/dense/kernel"), "points outside its layer"),
@@ -493,6 +524,11 @@ KERAS: dict[str, tuple[Fill, str]] = {
         lambda file: file.attrs.__setitem__("model_config", json.dumps(BROKEN)),
         "its model_config describes no model",
     ),
+    **{
+        f"a {kind} with a broken record of a tensor, {number}": (wrapping(kind, record), "describes no model")
+        for kind in ("TimeDistributed", "Bidirectional")
+        for number, record in enumerate((RECORD, RECORD | {"config": []}, RECORD | {"config": {"keras_history": [1]}}))
+    },
     "a configuration of very many values": (
         lambda file: file.attrs.__setitem__("model_config", "[" + "[]," * 5_000_000 + "[]]"),
         "more values than a model's description can",
@@ -532,6 +568,19 @@ def test_layers_whose_names_would_be_one_in_a_module_are_refused(written: Any) -
         bridge.read(written({"a.b": weight, "a/b": weight}))
     with pytest.raises(BridgeError, match=r"two weights are both called dense/kernel"):
         bridge.read(written({"dense": weight | {"kernel_1": np.ones((2, 3), "f4")}}))
+
+
+def test_layers_of_very_long_names_are_refused(written: Any, tmp_path: Path) -> None:
+    weight = {"kernel": np.ones((2, 3), "f4")}
+    assert list(bridge.read(written({"x" * 993: weight}))) == ["x" * 993 + "/kernel"]
+    with pytest.raises(BridgeError, match=r"names a weight x+\.\.\.x+/kernel, of 1001 characters, more than 1000"):
+        bridge.read(written({"x" * 994: weight}))
+    with h5py.File(tmp_path / "new.weights.h5", "w") as file:
+        group = file.create_group("layers/dense/vars")
+        group.attrs["name"] = "q" * 60_000
+        group["0"] = np.ones((2, 2), "f4")
+    with pytest.raises(BridgeError, match=r"names a weight q+\.\.\.q+/kernel, of 60007 characters, more than 1000"):
+        bridge.read(tmp_path / "new.weights.h5")
 
 
 def test_a_stray_thing_beside_the_weights_does_not_matter(listing: Any) -> None:

@@ -217,6 +217,8 @@ MORE = "it holds more than tensors and plain values"
 MANY = 10**12
 PAIRS = b"\x80\x02ccollections\nOrderedDict\nq\0](" + b"X\1\0\0\0aN\x86" * 400_000 + b"eq\1" + b"h\0h\1\x85R" * 9
 
+DIGITS = b"\x8b" + struct.pack("<i", 4_000_000) + b"\x7f" * 4_000_000  # a whole number
+
 PICKLED: dict[str, tuple[Make, str]] = {
     "a function": (zipped(dictionary(a=call("os system", text("true")))), MORE + ": 'os.system'"),
     "a function by another instruction": (
@@ -279,6 +281,14 @@ PICKLED: dict[str, tuple[Make, str]] = {
     "a hundred axes": (zipped(dictionary(a=tensor((1,) * 100, (1,) * 100))), "of a shape that none can have"),
     "a size that is no number": (
         zipped(dictionary(a=tensor((1,), (1,)).replace(number(1) + b"t(", b"\x88t(", 1))),
+        "of a shape that none can have",
+    ),
+    "sizes of millions of digits": (
+        large(lambda: zipped(b"\x80\x02" + DIGITS + b"q\1" + tuple_of(*[b"h\1"] * 32) + b".")),
+        "it holds a whole number of 4000000 bytes",
+    ),
+    "as many digits as a number may have": (
+        zipped(dictionary(a=tensor((2**250,) * 32, (1,) * 32))),
         "of a shape that none can have",
     ),
     "an axis without a step": (zipped(dictionary(a=tensor((1, 1), (1,)))), "a step too many or too few"),
@@ -361,6 +371,7 @@ PICKLED: dict[str, tuple[Make, str]] = {
         saved(lambda: {"a.b": torch.ones(1), "a/b": torch.ones(1)}),
         "a.b and a/b are one name, a/b",
     ),
+    "a very long name": (large(lambda: saved(lambda: {"n" * 5_000_000: torch.ones(1)})), "of 5000000 characters"),
     "a name beside nothing": (saved(lambda: {"w": torch.ones(1), ".w": torch.ones(1)}), "w and .w are one name, w"),
 }
 
@@ -387,10 +398,10 @@ HEADERS: dict[str, tuple[Make, str]] = {
     "a header that is cut off": (headed(b"{" + ONE + b"}", length=60), "its header should take 60 bytes"),
     "a header of lists": (
         large(lambda: headed(b'{"a":[' + b"[]," * 9_000_000 + b"1]}")),
-        "has more than 1500000 values",
+        "has more than 500000 values",
     ),
     "a header of as many lists as may be": (
-        large(lambda: headed(b'{"a":[' + b"[]," * 740_000 + b"1]}")),
+        large(lambda: headed(b'{"a":[' + b"[]," * 240_000 + b"1]}")),
         "does not say what a is",
     ),
     "half a header": (headed(b'{"a":'), "its header is no JSON"),
@@ -431,6 +442,15 @@ HEADERS: dict[str, tuple[Make, str]] = {
         headed({"__metadata__": {"sha256": "x"}, "a": entry("F32", [1], 0, 4)}, bytes(4)),
         "its header is not what was written",
     ),
+    "a very long name": (
+        large(lambda: headed({"n" * 8_000_000: entry("F32", [0], 0, 0), "b": entry("F32", [0], 0, 0)})),
+        "nnn, of 8000000 characters, more than 1000. Get the file from its author",
+    ),
+    "a prefix again and again": (
+        large(lambda: headed({"module." * 500_000 + "weight": entry("F32", [0], 0, 0)})),
+        "weight, of 3500006 characters, more than 1000",
+    ),
+    "a name of numbers": (large(lambda: headed({"1a" * 2_000_000: entry("F32", [0], 0, 0)})), "4000000 characters"),
     "a name that commands": (headed({"\x1b[31m\nred": 1}), "does not say what '\\x1b[31m\\nred' is"),
 }
 HOSTILE = {f"pt: {name}": case for name, case in PICKLED.items()}
@@ -514,8 +534,12 @@ UNUSUAL: dict[str, tuple[Make, dict[str, tuple[int, ...]]]] = {
     "more said of a tensor": (headed({"a": entry("F32", [1], 0, 4, by="me")}, bytes(4)), {"a": (1,)}),
     "an odd place": (headed(b"{" + ONE + b"} ", bytes(4)), {"a": (1,)}),
     "an empty name": (headed({"": entry("I8", [1], 0, 1)}, bytes(1)), {"": (1,)}),
+    "a deep note of how images are prepared": (
+        headed({"__metadata__": {"preprocessing": "[" * 100_000}, "a": entry("F32", [1], 0, 4)}, bytes(4)),
+        {"a": (1,)},
+    ),
     "notes alone": (headed({"__metadata__": {"a": "b"}}), {}),
-    "many digits": (headed({"9" * 5000: entry("I8", [1], 0, 1), "9": entry("I8", [1], 1, 2)}, bytes(2)), {}),
+    "many digits": (headed({"9" * 1000: entry("I8", [1], 0, 1), "9": entry("I8", [1], 1, 2)}, bytes(2)), {}),
     "a step of no size": (zipped(dictionary(a=tensor((1, 1), (2**50, 7)))), {"a": (1, 1)}),
     "a whole view": (zipped(dictionary(a=tensor((1 << 20,), (0,)))), {"a": (1 << 20,)}),
 }

@@ -16,7 +16,7 @@ import pytest
 from torch import nn
 
 import bridge
-from bridge.hdf5 import open_file
+from bridge.hdf5 import open_file, reading
 from bridge.keras_files import keras_v3
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -591,6 +591,28 @@ def test_a_layer_in_two_shards_at_once_is_refused(keras: Any, save: Callable[...
     path.write_text(json.dumps(listed))
     with pytest.raises(bridge.BridgeError, match="is in several files"):
         read(path)
+
+
+@pytest.fixture
+def packed_shards(tmp_path: Path) -> Path:
+    """Three files of 4 MiB of zeros each, packed to a few KiB."""
+    weight_map = {}
+    for number, layer in enumerate(("dense", "dense_1", "dense_2")):
+        name = f"m_{number:05d}.weights.h5"
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_dataset(f"layers/{layer}/vars/0", data=np.zeros((1024, 1024), "f4"), compression="gzip")
+        weight_map[f"/layers/{layer}/vars"] = name
+    (tmp_path / "m.weights.json").write_text(json.dumps({"weight_map": weight_map}))
+    return tmp_path / "m.weights.json"
+
+
+def test_what_shards_declare_is_limited_together(packed_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(bridge.read(packed_shards, isolated=False, largest=12 << 20)) == 3
+    with pytest.raises(bridge.BridgeError, match=r"m\.weights\.json declares 12582912 bytes.* the limit of 12582911"):
+        bridge.read(packed_shards, isolated=False, largest=(12 << 20) - 1)
+    monkeypatch.setattr(reading, "ALWAYS", 5 << 20)
+    with pytest.raises(bridge.BridgeError, match=r"m\.weights\.json declares 12582912 bytes of weights in [0-9]+ b"):
+        bridge.read(packed_shards, isolated=False)
 
 
 def test_an_unzipped_folder_holds_the_same(

@@ -77,7 +77,7 @@ def members(walk: Walk, group: h5g.GroupID) -> list[tuple[bytes, int, int]]:
     walk.count("bytes in names and attributes", sum(len(name) for name, *_ in found))
     for name, *_ in found:
         if b"/" in name or name in (b"", b".", b".."):  # opening it would lead elsewhere
-            raise Unusable(f"is damaged (it holds the name {_text(name)!r}). Get the file again.")
+            raise Unusable(f"is damaged (it holds the name {_short(_text(name))!r}). Get the file again.")
     return found
 
 
@@ -95,9 +95,9 @@ def _group(walk: Walk, group: h5g.GroupID, above: tuple[int, ...]) -> Described:
     for raw, link, address in members(walk, group):
         name = _text(raw)
         if link != h5l.TYPE_HARD:
-            raise Unusable(f"holds {name!r}, a link to another place; weights are stored in the file itself.")
+            raise Unusable(f"holds {_short(name)!r}, a link to another place; weights are stored in the file itself.")
         if address in above:
-            raise Unusable(f"is damaged (the group {name!r} holds itself). Get the file again.")
+            raise Unusable(f"is damaged (the group {_short(name)!r} holds itself). Get the file again.")
         found = walk.datasets.get(address) or h5o.open(group, raw)
         if isinstance(found, h5g.GroupID):
             walk.count("groups under another name", address in walk.groups)
@@ -117,7 +117,9 @@ def _group(walk: Walk, group: h5g.GroupID, above: tuple[int, ...]) -> Described:
 def _refuse_elsewhere(found: h5d.DatasetID, name: str) -> None:
     plan = found.get_create_plist()
     if plan.get_external_count() or plan.get_layout() == h5d.VIRTUAL:
-        raise Unusable(f"holds {name!r}, whose numbers are in another file; weights are stored in the file itself.")
+        raise Unusable(
+            f"holds {_short(name)!r}, whose numbers are in another file; weights are stored in the file itself."
+        )
 
 
 def dataset(walk: Walk, found: h5d.DatasetID, address: int) -> Described | str:
@@ -179,7 +181,7 @@ def _value(walk: Walk, attribute: h5a.AttrID, name: bytes) -> Any:
         return array.tolist()
     values = [value or b"" for value in array.flat]
     walk.count("bytes in names and attributes", sum(map(len, values)))
-    decoded = [_text(value, f"the attribute {_text(name)!r}") for value in values]
+    decoded = [_text(value, f"the attribute {_short(_text(name))!r}") for value in values]
     return decoded if array.ndim else decoded[0]
 
 
@@ -197,3 +199,8 @@ def _text(raw: bytes, what: str = "a name") -> str:
         return raw.decode("utf8")
     except UnicodeDecodeError as error:
         raise Unusable(f"is damaged ({what} is not UTF-8 text). Get the file again.") from error
+
+
+def _short(name: str) -> str:
+    """A name fit for a message."""
+    return name if len(name) <= 100 else f"{name[:60]}...{name[-30:]}"
