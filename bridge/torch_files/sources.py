@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from math import prod
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from .torch_pickle import View
 # What training frameworks put around a state dict, outermost first.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 # What torch.compile and DistributedDataParallel put before every name.
-ADDED_PREFIXES = ("_orig_mod.", "module.")
+_ADDED = re.compile("(_orig_mod/|module/)*")
 
 REPEATED = 64 << 20  # bytes that tensors may take beyond those that the file has of them
 
@@ -116,10 +117,8 @@ def _keys(names: Iterable[str], where: str) -> dict[str, str]:
             raise BridgeError(
                 f"{where}: {shown(owners[key])} and {shown(name)} are one name, {shown(key)}. Rename one of them."
             )
-    prefixes = [prefix.replace(".", "/") for prefix in ADDED_PREFIXES]
-    while prefix := next((each for each in prefixes if found and all(k.startswith(each) for k in found.values())), ""):
-        found = {name: key.removeprefix(prefix) for name, key in found.items()}
-    return found
+    added = _ADDED.match(commonprefix(list(found.values())))  # noqa: RUF071 (it is of characters)
+    return {name: key[added.end() if added else 0 :] for name, key in found.items()}
 
 
 def _key(name: str) -> str:
