@@ -130,15 +130,16 @@ def _model_order(header: Mapping[str, str]) -> Callable[[str], Any]:
     """The format sorts names as text (conv2d_10 before conv2d_2); our own files say the model's order."""
     order = {name: rank for rank, name in enumerate(header.get("order", "").split("\n"))}
 
-    def rank(name: str) -> tuple[int, list[tuple[int, str]]]:
-        pieces = re.split(r"([0-9]+)", name)
-        # A number's digits without leading zeros are in its order once they are sorted by how many they are.
-        natural = [
-            (len(piece.lstrip("0")), piece.lstrip("0")) if piece.isdecimal() else (-1, piece) for piece in pieces
-        ]
-        return order.get(name, len(order)), natural
+    def rank(name: str) -> tuple[int, str]:
+        return order.get(name, len(order)), re.sub(r"[0-9]+", _counted, name)
 
     return rank
+
+
+def _counted(number: re.Match[str]) -> str:
+    """A number's digits behind how many they are: so, as text, numbers are in their order."""
+    digits = number[0].lstrip("0")
+    return chr(len(digits)) + digits
 
 
 def _refuse_repetition(path: Path, views: Iterable[View], repeated: int) -> None:

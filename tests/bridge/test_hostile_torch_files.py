@@ -557,6 +557,13 @@ def test_an_unusual_file_is_read(make: Make, shapes: dict[str, tuple[int, ...]],
     assert [array.shape for array in source.values()] == list(source.shapes.values())
 
 
+def test_names_full_of_numbers_are_put_in_order_in_little_memory(reader: Any, tmp_path: Path) -> None:
+    headed({"1a" * 5000 + str(number): entry("I8", [0], 0, 0) for number in range(500)})(tmp_path / "w")
+    given = reader(tmp_path / "w")
+    assert len(given["shapes"]) == 500
+    assert given["mebibytes"] < 128
+
+
 def test_a_state_dict_in_memory_with_two_names_that_are_one_is_refused() -> None:
     with pytest.raises(bridge.BridgeError, match=r"a\.b and a/b are one name, a/b\. Rename one of them"):
         bridge.load(nn.Linear(1, 1), {"a.b": torch.ones(1), "a/b": torch.ones(1)})
