@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from .errors import BridgeError
 from .hdf5 import shown
 
-LONGEST = 1000  # characters; a layer seven models deep takes 200
+LONGEST = 20_000  # characters; Keras itself writes names of some thousands where it is told to
 
 
 def refuse_long(names: Iterable[str], where: object) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from math import prod
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from .torch_pickle import View
 # What training frameworks put around a state dict, outermost first.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 # What torch.compile and DistributedDataParallel put before every name.
-ADDED_PREFIXES = ("_orig_mod.", "module.")
+_ADDED = re.compile("(_orig_mod/|module/)*")
 
 REPEATED = 64 << 20  # bytes that tensors may take beyond those that the file has of them
 
@@ -116,10 +117,8 @@ def _keys(names: Iterable[str], where: str) -> dict[str, str]:
             raise BridgeError(
                 f"{where}: {shown(owners[key])} and {shown(name)} are one name, {shown(key)}. Rename one of them."
             )
-    prefixes = [prefix.replace(".", "/") for prefix in ADDED_PREFIXES]
-    while prefix := next((each for each in prefixes if found and all(k.startswith(each) for k in found.values())), ""):
-        found = {name: key.removeprefix(prefix) for name, key in found.items()}
-    return found
+    added = _ADDED.match(commonprefix(list(found.values())))  # noqa: RUF071 (it is of characters)
+    return {name: key[added.end() if added else 0 :] for name, key in found.items()}
 
 
 def _key(name: str) -> str:
@@ -131,15 +130,16 @@ def _model_order(header: Mapping[str, str]) -> Callable[[str], Any]:
     """The format sorts names as text (conv2d_10 before conv2d_2); our own files say the model's order."""
     order = {name: rank for rank, name in enumerate(header.get("order", "").split("\n"))}
 
-    def rank(name: str) -> tuple[int, list[tuple[int, str]]]:
-        pieces = re.split(r"([0-9]+)", name)
-        # A number's digits without leading zeros are in its order once they are sorted by how many they are.
-        natural = [
-            (len(piece.lstrip("0")), piece.lstrip("0")) if piece.isdecimal() else (-1, piece) for piece in pieces
-        ]
-        return order.get(name, len(order)), natural
+    def rank(name: str) -> tuple[int, str]:
+        return order.get(name, len(order)), re.sub(r"[0-9]+", _counted, name)
 
     return rank
+
+
+def _counted(number: re.Match[str]) -> str:
+    """A number's digits behind how many they are: so, as text, numbers are in their order."""
+    digits = number[0].lstrip("0")
+    return chr(len(digits)) + digits
 
 
 def _refuse_repetition(path: Path, views: Iterable[View], repeated: int) -> None:
