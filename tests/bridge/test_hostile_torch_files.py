@@ -569,6 +569,16 @@ def test_a_state_dict_in_memory_with_two_names_that_are_one_is_refused() -> None
         bridge.load(nn.Linear(1, 1), {"a.b": torch.ones(1), "a/b": torch.ones(1)})
 
 
+def test_a_weight_under_two_or_three_names_may_be_of_any_size(tmp_path: Path) -> None:
+    weight = torch.arange(1000.0)
+    for count in (2, 3, 4):
+        torch.save({f"w{index}": weight for index in range(count)}, tmp_path / "w.pt")
+        if count < 4:
+            assert len(read_pickled(tmp_path / "w.pt", repeated=0)) == count
+    with pytest.raises(bridge.BridgeError, match="repeats numbers"):
+        read_pickled(tmp_path / "w.pt", repeated=0)
+
+
 def test_how_often_numbers_may_be_repeated_can_be_chosen(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1).expand(1000)}, tmp_path / "w.pt")
     assert read_pickled(tmp_path / "w.pt", repeated=3996)["w"].sum() == 1000
