@@ -510,6 +510,7 @@ def test_what_is_given_up_is_ended(slow: Path) -> None:
     script = f"""
         import signal, sys
         from bridge.hdf5 import open_file, process
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell has it ignored
         print(process._running().process.pid, flush=True)
         try:
             open_file({str(slow)!r})
