@@ -26,6 +26,7 @@ from .work import Work, autoencoder, unet
 # So far the losses may be apart, at the first step and at the second. That one's is of weights which each loop has
 # moved by itself, and Adam's first step is as large for a gradient of rounding errors as for any other.
 TOLERANCES, TOLERANCES_OF_BFLOAT16 = (1e-4, 5e-3), (5e-2, 5e-2)
+FEWEST_STEPS = 3  # which are two pairs
 QUARTERS = ("lower", "median", "upper")
 LAYOUTS = ("contiguous", "channels-last")
 BFLOAT16 = "torch-convae, bfloat16"
@@ -79,7 +80,7 @@ def overhead(work: Work, layout: str, repeats: int) -> dict[str, Any]:
     """How much longer a step of ours takes than forward, backward and the optimizer's step alone; in pairs of steps."""
     run = Run(torch.device("cpu"), layout=layout)
     paired = loops.Paired(work.images, work.targets, other=loops.bare_step(work, run))
-    loops.ours(work, run, paired)(repeats * work.steps)
+    loops.ours(work, run, paired)(max(repeats * work.steps, FEWEST_STEPS))
     shares = [mine / bare - 1 for mine, bare in paired.seconds]
     mine, bare = zip(*paired.seconds, strict=True)
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,7 @@ def test_every_loop_goes_on_with_its_own_weights(work: Work) -> None:
 def test_the_overhead_is_that_of_steps_taken_in_pairs(work: Work) -> None:
     found = train_step.overhead(work, "contiguous", 2)
     assert found["pairs"] == 2 * work.steps - 1, "the last step is followed by none that would end it"
+    assert train_step.overhead(replace(work, batch=3), "contiguous", 1)["pairs"] == 2, "quarters take two pairs"
     assert all(seconds["min"] > 0 for seconds in found["seconds"].values())
     assert found["share"]["lower"] <= found["share"]["median"] <= found["share"]["upper"]
 
