@@ -15,19 +15,20 @@ def as_convolution(source: Source, key: str, transform: Transform, shape: Shape)
 
     Arrays of PyTorch do not say which map that was: of the channels of the convolution before, and square.
     """
+    if len(shape) > 2:  # it is one
+        return transform
     if source.layout == "keras":
         *places, channels = dict(transform.maps).get(0, (1, 1, shape[0]))
         return replace(transform, view=(shape[1], channels, *places))
-    units, values = shape[:2]
-    places, channels = [1, 1], values
-    if (before := _channels_before(source, key)) and values != before:
-        places, channels = [isqrt(values // before)] * 2, before
-    if len(shape) == 2 and prod(places) * channels != values:
+    units, values = shape
+    channels = _channels_before(source, key) or values
+    side = isqrt(values // channels)
+    if channels * side**2 != values:
         raise BridgeError(
             f"{source.name}: {key} takes {values} values, which are no square map of {channels} channels. "
             f"Convert from the Keras file."
         )
-    return transform if len(shape) > 2 else replace(transform, view=(units, channels, *places))
+    return replace(transform, view=(units, channels, side, side))
 
 
 def as_linear(transform: Transform, shape: Shape) -> Transform:

@@ -125,21 +125,20 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
             processes,
         )
         if config.dry_run:
-            data, built = processes.together(_built, config, recipe, run)
+            data, built, splits = processes.together(_built, config, recipe, run)
             whole = replace(run, shards=False)  # what is estimated is a network that is not cut
-            rehearse(config, whole, data, built, _splits(config, run, data, built))
+            rehearse(config, whole, data, built, splits)
             return {}
         folder = processes.once(
             stack.enter_context, locked(Path(config.out or f"runs/{config.recipe.replace(':', '-')}"))
         )
-        data, built = processes.together(_built, config, recipe, run)
+        data, built, splits = processes.together(_built, config, recipe, run)
         keep = {key: value for key, value in asdict(config).items() if key not in FREE}
         processes.once(folder.begin, keep, config.fresh)
         if processes.once(folder.summary.exists):
             summary = processes.once(read_json, folder.summary)
             print(f"{folder.path} is complete; --fresh starts over.")
         else:
-            splits = _splits(config, run, data, built)
             print(introduction(config, run, data))
             planned = outline(config, run, data, built, splits)
             processes.once(_keep, folder, planned, built)
@@ -150,7 +149,7 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
         return summary
 
 
-def _built(config: Config, recipe: Recipe, run: Run) -> tuple[DataSet, Built]:
+def _built(config: Config, recipe: Recipe, run: Run) -> tuple[DataSet, Built, Splits]:
     data = _data(config, recipe)
     seed_all(config.seed)
     built = build(recipe, config, data)
@@ -162,7 +161,7 @@ def _built(config: Config, recipe: Recipe, run: Run) -> tuple[DataSet, Built]:
     if config.best is not None:
         refuse_unknown(config.best, built.phases, splits.watched)
     refuse_single_values(run, splits, built.phases)
-    return data, built
+    return data, built, splits
 
 
 def _data(config: Config, recipe: Recipe) -> DataSet:

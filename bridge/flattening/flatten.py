@@ -113,10 +113,10 @@ def maps_of(source: Source, parts: Mapping[str, nn.Module] | None = None) -> Map
     if source.layout != "keras":
         return Maps(source, {}, {})
     parts = parts or {}
-    return said_by(parts, Maps(source, *_both(source, {layer: order_of(part) for layer, part in parts.items()})))
+    return _said_by(parts, Maps(source, *_both(source, {layer: _order_of(part) for layer, part in parts.items()})))
 
 
-def said_by(parts: Mapping[str, nn.Module], maps: Maps) -> Maps:
+def _said_by(parts: Mapping[str, nn.Module], maps: Maps) -> Maps:
     """The maps with those that the modules say, `keras_flattened` and `keras_reshaped`, where the file does not.
 
     `parts` are the modules by the layers that go to them. A map of another number of values than the layer has
@@ -145,7 +145,7 @@ def flattened(source: Source) -> dict[str, Flat]:
     return _both(source, {})[0]
 
 
-def order_of(part: nn.Module) -> int | None:
+def _order_of(part: nn.Module) -> int | None:
     """Where a module takes and gives the channels of a map: FIRST, LAST, or None where it has no say in that."""
     if isinstance(part, nn.Linear):
         return LAST

@@ -6,28 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from keras_forms import FORMS, file_of, tree
 from torch import nn
 
 import bridge
-
-FORMS = ["whole", "weights", ".weights.h5", ".keras"]
-
-
-def file_of(model: Any, form: str, saved: Any, folder: Path) -> Path:
-    if form in ("whole", "weights"):
-        path: Path = saved(model, weights_only=form == "weights")
-        return path
-    path = folder / f"model{form}"
-    model.save_weights(path) if form == ".weights.h5" else model.save(path)
-    return path
-
-
-def tree(**parts: nn.Module) -> nn.Module:
-    """Modules by the names of their attributes."""
-    module = nn.Module()
-    for name, part in parts.items():
-        module.add_module(name, part)
-    return module
 
 
 @pytest.fixture
