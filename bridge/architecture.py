@@ -39,7 +39,6 @@ class KerasLayer:
     """One layer of a configuration. `children` are the layers of a nested model.
 
     `calls` has what it is given each time that it is used, `inputs` the layers that all of this comes from.
-    `given` is the shape that it was built for, with the batch, where Keras 3 says it.
     """
 
     name: str
@@ -48,7 +47,6 @@ class KerasLayer:
     inputs: tuple[str, ...]
     children: tuple[KerasLayer, ...]
     calls: tuple[tuple[Reference, ...], ...] = ()
-    given: tuple[Any, ...] | None = None
 
 
 def layers(model: Mapping[str, Any] | None) -> tuple[KerasLayer, ...]:
@@ -110,8 +108,6 @@ def _layer(entry: Mapping[str, Any], before: str | None) -> KerasLayer:
     calls = tuple(tuple(references(node)) for node in (nodes if isinstance(nodes, list) else ()))
     if not any(calls):
         calls = ((Reference(before, 0, 0),),) if before is not None else ()
-    built = entry.get("build_config")
-    given = built.get("input_shape") if isinstance(built, dict) else None
     return KerasLayer(
         name=str(entry.get("name") or config.get("name") or ""),
         kind=KERAS_1_CLASSES.get(kind, kind),
@@ -119,5 +115,4 @@ def _layer(entry: Mapping[str, Any], before: str | None) -> KerasLayer:
         inputs=tuple(reference.layer for call in calls for reference in call),
         children=layers(entry) if kind in CONTAINERS else (),
         calls=calls,
-        given=tuple(given) if isinstance(given, list) else None,
     )

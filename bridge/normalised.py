@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from .architecture import KerasLayer, layers, walk
+from .architecture import layers, walk
+from .flattening.flatten import ranks_of
 from .layouts import AS_IS, Layout
 from .source import Shape, Source
 from .transform import Transform
 
 KIND = "LayerNormalization"
-# What is known of a layer's outputs by its class: as many axes as a window has and two, or as its inputs have.
-_WINDOW = re.compile(r"(?!Global|ConvLSTM).*([123])D(?:Transpose)?")
-SAME_RANK = frozenset("Activation ReLU LeakyReLU PReLU ELU BatchNormalization LayerNormalization Dropout Dense".split())
-FARTHEST = 100  # layers back
 
 
 def transform_of(
@@ -48,31 +44,10 @@ def _axes(source: Source, layer: str) -> dict[str, bool]:
     axes: Any = known[layer].config.get("axis") if layer in known else None
     if not isinstance(axes, list) or not all(isinstance(axis, int) for axis in axes):
         return {}
-    rank = _rank(layer, known)
+    rank = ranks_of(source).get(layer)
     if rank is not None:
         axes = [axis - rank if axis >= 0 else axis for axis in axes]
         return {"channels": -1 in axes, "others": len(axes) < rank - 1}
     if all(axis < 0 for axis in axes):
         return {"channels": -1 in axes}
     return {"others": True} if max(axes) > len(axes) else {}
-
-
-def _rank(path: str, known: Mapping[str, KerasLayer]) -> int | None:
-    """How many axes a layer's input has, with the batch's: as Keras 3 says, or by the layers in front of it."""
-    for _ in range(FARTHEST):
-        layer = known[path]
-        shapes = [layer.given, *(reference.shape for call in layer.calls for reference in call)]
-        if said := next((len(shape) for shape in shapes if shape is not None), None):
-            return said
-        path = "/".join([*path.split("/")[:-1], *layer.inputs[:1]])
-        if path not in known or not layer.inputs:
-            return None
-        before = known[path]
-        batch = before.config.get("batch_shape") or before.config.get("batch_input_shape")
-        if isinstance(batch, list):
-            return len(batch)
-        if window := _WINDOW.fullmatch(before.kind):
-            return int(window[1]) + 2
-        if before.kind not in SAME_RANK:
-            return None
-    return None

@@ -6,9 +6,10 @@ Flatten needs its inputs in another order, and one in front of a Reshape to such
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,10 +20,11 @@ from ..errors import BridgeError
 from ..options import Flattened, Options
 from ..source import Shape, Source
 from ..transform import Transform
-from .followed import followed
+from .followed import followed, ranks
 from .guessed import guessed
 from .maps import FIRST, LAST, Flat
 
+Known = TypeVar("Known")
 # The axis that holds what a layer takes or gives, by the weight's role.
 INPUTS = {"kernel": -2} | dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", "alpha"), -1)
 OUTPUTS = INPUTS | dict.fromkeys(("kernel", "bias", "embeddings"), -1)
@@ -156,15 +158,24 @@ def _order_of(part: nn.Module) -> int | None:
 def _both(source: Source, orders: Mapping[str, int | None]) -> tuple[dict[str, Flat], dict[str, Flat]]:
     if source.architecture is None:
         return guessed(source), {}
+    inputs, outputs = _understood(source, lambda model: followed(model, orders))
+    untold = {layer for layer, flat in inputs.items() if not flat.mixed and (not flat.shape or None in flat.shape)}
+    guesses = guessed(source) if untold else {}
+    return {layer: guesses.get(layer, flat) if layer in untold else flat for layer, flat in inputs.items()}, outputs
+
+
+def ranks_of(source: Source) -> Mapping[str, int]:
+    """How many axes each layer's inputs have, with the batch's, as far as the architecture tells."""
+    return {} if source.architecture is None else _understood(source, ranks)
+
+
+def _understood(source: Source, read: Callable[[Mapping[str, Any]], Known]) -> Known:
     try:
-        inputs, outputs = followed(source.architecture, orders)
+        return read(source.architecture or {})
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
         raise BridgeError(
             f"{source.name}: its model_config is not one of Keras ({error}). Get the file again."
         ) from error
-    untold = {layer for layer, flat in inputs.items() if not flat.mixed and (not flat.shape or None in flat.shape)}
-    guesses = guessed(source) if untold else {}
-    return {layer: guesses.get(layer, flat) if layer in untold else flat for layer, flat in inputs.items()}, outputs
 
 
 def _is_whole(role: str, shape: Shape, to: Shape) -> bool:

@@ -29,6 +29,7 @@ class Notes:
     flats: dict[str, set[Flat | None]] = field(default_factory=lambda: defaultdict(set))
     made: dict[Made, set[int | None]] = field(default_factory=lambda: defaultdict(set))
     rows: set[str] = field(default_factory=set)  # layers whose outputs are used as they are, too
+    ranks: dict[str, int] = field(default_factory=dict)  # axes of a layer's inputs, with the batch's
     calls: int = 0
 
 
@@ -38,15 +39,24 @@ def followed(model: Mapping[str, Any], orders: Mapping[str, int | None]) -> tupl
     Only those are there whose order differs in PyTorch. `orders` is where the modules that take layers' weights
     have the channels of a map: FIRST, LAST, or None.
     """
-    notes = Notes(orders)
-    config = model.get("config")
-    given = _model(layers(model), config if isinstance(config, dict) else {}, [], ("",), notes)
-    notes.rows.update(maker for values in given for maker in values.makers)
+    notes = _noted(model, orders)
     outputs: dict[str, set[Flat | None]] = defaultdict(set)
     for made, places in notes.made.items():
         for layer in made.layers:
             outputs[layer].add(_made(made, places, alone=layer not in notes.rows))
     return _agreed(notes.flats), _agreed(outputs)
+
+
+def ranks(model: Mapping[str, Any]) -> dict[str, int]:
+    """How many axes each layer's inputs have, with the batch's, where that is known."""
+    return _noted(model, {}).ranks
+
+
+def _noted(model: Mapping[str, Any], orders: Mapping[str, int | None]) -> Notes:
+    notes, config = Notes(orders), model.get("config")
+    given = _model(layers(model), config if isinstance(config, dict) else {}, [], ("",), notes)
+    notes.rows.update(maker for values in given for maker in values.makers)
+    return notes
 
 
 def _agreed(seen: Mapping[str, set[Flat | None]]) -> dict[str, Flat]:
@@ -152,6 +162,8 @@ def _leaf(layer: KerasLayer, inputs: Sequence[Values], paths: Paths, notes: Note
     last = _over_last_axis(layer, given)
     for path in paths:
         notes.flats[path].add(given.flat if last else None)
+        if given.shape is not None:
+            notes.ranks[path] = len(given.shape) + 1
     order = next((notes.orders[path] for path in paths if path in notes.orders), None)
     out = replace(out, channels=_channels(layer, given, out, order))
     if layer.kind in SOURCES:
