@@ -13,7 +13,7 @@ from .source import Source
 
 NORMALISATIONS = frozenset({"BatchNormalization", "LayerNormalization", "GroupNormalization"})
 MODERN_EPSILON = 1e-3
-# DenseNets and ResNets have layers of these names, and this epsilon.
+# DenseNets and ResNets of the first version have layers of these names, and this epsilon.
 OF_APPLICATIONS, APPLICATIONS_EPSILON = frozenset({"conv1_bn", "conv2_block1_0_bn"}), 1.001e-5
 HARD_GATES_UNTIL = (2, 3)  # from 2.3.0 on the gates of LSTM and GRU are sigmoid where nothing else is said
 
