@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ConvaeError
 from .active import Active
+from .allocator import memory_kept
 from .average import Average
 from .best import Best, Wanted, judged, refuse_unknown
 from .caching import DISK, NOWHERE, Caching, Work, decide, maker_for, on_features
@@ -82,7 +83,7 @@ class Trainer:
         self.run.ranks.own_randomness()
         saved = self.saver.restore()
         self.position = saved or self.position
-        with self.stop.held():
+        with self.stop.held(), memory_kept():
             try:
                 if saved is None:
                     self._save(good=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import resource
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
+from .allocator import give_back
 from .phase import Phase
 from .run import Run
 from .tasks import Objective
@@ -95,8 +95,7 @@ class Peak:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            with suppress(OSError, AttributeError, TypeError):  # another C library
-                ctypes.CDLL(None).malloc_trim(0)
+            give_back()
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
 
