@@ -97,6 +97,8 @@ def _trained(recipe: Recipe, order: Order) -> Model:
 def weights_file(name: str) -> Path:
     """The file of that name, or that of the run in the folder of that name."""
     path = Path(name)
+    if not path.exists():  # seen at once, before a network is built for it
+        raise ConvaeError(f"{path} does not exist. Check the path.")
     if not path.is_dir():
         return path
     if not (path / "model.safetensors").exists():
@@ -107,8 +109,11 @@ def weights_file(name: str) -> Path:
 def _try(built: Built, data: DataSet) -> None:
     """One image through the final network: what it cannot take shows before anything is written."""
     image, _ = data.splits["train"].take(torch.zeros(1, dtype=torch.int64))
-    with torch.inference_mode():
-        built.final.eval()(built.final.preprocessing(image))
+    try:
+        with torch.inference_mode():
+            built.final.eval()(built.final.preprocessing(image))
+    except ConvaeError as error:
+        raise ConvaeError(f"{error} --size resizes them.") from error
 
 
 def stages(recipe: Recipe, config: Config) -> tuple[Stage, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import ConvaeError
 from .active import Active
 from .average import Average
-from .best import Best, Wanted, judged, refuse_unknown
+from .best import Best, Wanted, judged
 from .caching import DISK, NOWHERE, Caching, Work, decide, maker_for, on_features
 from .checkpoint import Position
 from .evaluation import Measured, evaluate
@@ -77,8 +77,6 @@ class Trainer:
         for phase in phases:
             segments_of(phase.stage, phase.model)  # a pattern that is wrong is refused now, not hours later
             self.run.prepare(phase.model)
-        if self.wanted:
-            refuse_unknown(self.wanted.metric, phases, self.splits.watched)
         self.run.ranks.own_randomness()
         saved = self.saver.restore()
         self.position = saved or self.position
