@@ -135,7 +135,6 @@ class Trainer:
         self.active = Active(phase, work, segment, objective, optimizer, self.run, scaler, average, watched)
         while self.progress.epoch < segment.end and not self.position.best.over:
             self._run_epoch(self.active)
-        average.settle()
         self.position.scaler, self.position.average = {}, {}
         self.position.moments = moments_of(optimizer, self.models)
         self.active = None
@@ -186,6 +185,8 @@ class Trainer:
         self.run.ranks.once(self.logged, progress.history)
         progress.next_epoch()
         last = progress.epoch == active.segment.end or self.position.best.over
+        if last:  # before it is saved: what goes on from there begins behind the segment
+            active.average.settle()
         if progress.since_good >= STEPS_BETWEEN_GOOD or (last and progress.epoch < active.stage.epochs):
             self._save(good=True)
         elif self._due():
