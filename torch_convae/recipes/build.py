@@ -14,7 +14,7 @@ from ..errors import ConvaeError
 from ..groups import read_groups
 from ..models import Model
 from ..regrouping import prepare
-from ..training import Stage, class_loss, class_weights
+from ..training import Objective, Stage, class_loss, class_weights
 from ..weights import recorded_classes
 from .recipe import Built, Order, Recipe
 
@@ -107,11 +107,11 @@ def weights_file(name: str) -> Path:
 
 
 def _try(built: Built, data: DataSet) -> None:
-    """One image through the final network: what it cannot take shows before anything is written."""
-    image, _ = data.splits["train"].take(torch.zeros(1, dtype=torch.int64))
+    """One example through the final network: what it cannot take shows before anything is written."""
+    example, _ = data.splits["train"].take(torch.zeros(1, dtype=torch.int64))
     try:
         with torch.inference_mode():
-            built.final.eval()(built.final.preprocessing(image))
+            Objective(built.final.eval(), built.phases[-1].task).output(built.final.preprocessing(example))
     except ConvaeError as error:
         raise ConvaeError(f"{error} --size resizes them.") from error
 
