@@ -92,10 +92,11 @@ class Trainer:
         return self.progress.results
 
     def _guarded(self, phases: Sequence[Phase], work: Callable[[Sequence[Phase]], object]) -> None:
+        phase = phases[min(self.progress.phase, len(phases) - 1)]  # the work may end it, and save only then
         try:
             work(phases)
         except Jump as jump:
-            self._go_back(phases[self.progress.phase], jump.spike)
+            self._go_back(phase, jump.spike)
 
     def _run_phase(self, phases: Sequence[Phase]) -> None:
         phase = phases[self.progress.phase]
