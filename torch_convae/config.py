@@ -141,8 +141,13 @@ def check(config: Config) -> None:
     if config.patience is not None and config.patience < 1:
         raise ConvaeError(f"--patience {config.patience} is not a number of epochs. Give at least 1.")
     _refuse_together(config)
-    if not -(2**63) <= config.seed < 2**64:
-        raise ConvaeError(f"--seed {config.seed} does not fit into 64 bits. Give a smaller one.")
+    check_seed(config.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what PyTorch takes for no seed."""
+    if not -(2**63) <= seed < 2**64:
+        raise ConvaeError(f"--seed {seed} does not fit into 64 bits. Give a smaller one.")
 
 
 def _refuse_together(config: Config) -> None:

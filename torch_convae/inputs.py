@@ -147,7 +147,8 @@ def any_size() -> Iterator[None]:
     """Pillow's own limit on pixels, which is one for all of a process, gives way to ours, which is a choice.
 
     Pixels are then kept in blocks so large that the system takes them back at once: smaller ones stay with the thread
-    that had them, and with four threads the memory of four images would be held, though one alone is open.
+    that had them, and with four threads the memory of four images would be held, though one alone is open. Pillow's
+    public way to say so, an environment variable, is read once, when a program imports it.
     """
     before, block = Image.MAX_IMAGE_PIXELS, _imaging.get_block_size()
     Image.MAX_IMAGE_PIXELS = None

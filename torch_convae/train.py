@@ -36,7 +36,7 @@ from .training import (
     Splits,
     Stop,
     Trainer,
-    Wanted,
+    asked_for,
     complain,
     compute_deterministically,
     device,
@@ -48,7 +48,6 @@ from .training import (
     ranks,
     refuse_recurrent,
     refuse_single_values,
-    refuse_unknown,
     seed_all,
     set_weights,
     twins,
@@ -158,8 +157,7 @@ def _built(config: Config, recipe: Recipe, run: Run) -> tuple[DataSet, Built, Sp
         refuse_recurrent(phase.model)
     data = built.regrouping.data if built.regrouping else data
     splits = _splits(config, run, data, built)
-    if config.best is not None:
-        refuse_unknown(config.best, built.phases, splits.watched)
+    built = replace(built, wanted=asked_for(config.best, config.patience, built.phases, splits.watched))
     refuse_single_values(run, splits, built.phases)
     return data, built, splits
 
@@ -206,7 +204,7 @@ def _train(
         guard=config.guard,
         caching=caching,
         weights=weights,
-        wanted=_wanted(config, splits),
+        wanted=built.wanted,
         ema=config.ema,
     )
     if config.tensorboard:
@@ -248,13 +246,6 @@ def _before(built: Built, run: Run) -> dict[str, Any]:
     if built.regrouping is None or built.old is None:
         return {}
     return before(built.regrouping, built.old, built.phases[-1], run)
-
-
-def _wanted(config: Config, splits: Splits) -> Wanted | None:
-    if config.best is None and config.patience is None:
-        return None
-    metric = config.best or f"{splits.watched or 'train'}_loss"
-    return Wanted(metric, config.best is not None, config.patience)
 
 
 def _finish(folder: Folder, built: Built, header: dict[str, str], summary: dict[str, Any]) -> None:

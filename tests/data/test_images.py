@@ -1,5 +1,6 @@
 """Image files of every kind: colour, orientation, size, and what cannot be decoded safely."""
 
+import base64
 import struct
 import zlib
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch import Tensor
 
 from torch_convae.data import Request, load_data
@@ -144,6 +145,29 @@ def deep_tiff(planes: int) -> bytes:
     )
 
 
+def packed(text: bytes) -> bytes:
+    """A file of 4 x 6 pixels that Pillow cannot write."""
+    return zlib.decompress(base64.b85decode(text))
+
+
+SGI = struct.pack(">HBBHHHHII", 474, 0, 2, 3, 4, 6, 3, 0, 65535).ljust(512, b"\0") + bytes(2 * 4 * 6 * 3)
+CODESTREAM = packed(
+    b"c-s5#|38pHp8*6|fS8Q|0Z{qO{EUnc^goD!2PnYE$iTwF!1zCgfyJTWe+q*t1EX_MYGO%hib7JQf`373o>zdYyFyuN"
+    b"QE_H|o`R8{sh-LI2@G6d)3ksZC*S`uVFSadDz?M>mK&c^3kt}(*=F?CMr$fleM7_ln*gRcCC~"
+)
+JPEG_2000 = packed(
+    b"c-muNVBpCLP*C9IYUg5LU=T?wsVvAUFj4@r8KAT-kj?<oVwo8!ML?Pjh*=nz`Po5g82FR(bBY+jOaUNX1XP^--~WFg"
+    b"gFaY{1*!oCQ2EUKjEoTUKZt<`D8R_bz{0}7_&<h$#i8MU3WF*GqjOPeVo7R>LQ<uIe?e-VSAeU#LRo52ab|v=f{~u7"
+    b"p2`0S3|wH-w165X-~TaT1H-8*w!{0D8=q1O3dp+IX7tuZYbsNHL&N`@0O$}i4*"
+)
+AVIF_OF_10_BITS = packed(
+    b"c-muNU{FXasVqn=%S>Yc0uY^>nP!-qnV9D5Xy^zOdYzkElE?r7iWw<6MNl?FL1uCZ0~+8f$SlbPvlxL`E;A=T8N_h`"
+    b"@fjhajKV-#35Yc^GxO5mYNddjR3<1dvCP2GIX@>KY*$uhK~Vva_RcIw&Ii&WnZ*UEQ2SVbm<@;p3NkA)K?2NNTwFkk"
+    b"C$Y@XxlzFZBqW@ipHq~VoKwNT1cYo2Kq2wWf?SxNfDU6}WNHSPq?MbJSR%y0#bLp+>mCaWuY!??q*F4>0R|JG4HF#n"
+    b"Bv;7acQptA0GkRk{{"
+)
+
+
 DEEP = {
     "rgb.png": deep_png(2, 3),
     "grey-alpha.png": deep_png(4, 2),
@@ -151,17 +175,35 @@ DEEP = {
     "rgb.tif": deep_tiff(1),
     "planes.tif": deep_tiff(2),
     "rgb.ppm": b"P6 4 4 65535\n" + bytes(96),
+    "rgb.sgi": SGI,
+    "rgb.j2k": CODESTREAM,
+    "rgb.jp2": JPEG_2000,
+    "rgb.avif": AVIF_OF_10_BITS,
 }
+
+
+def skip_unless_read(suffix: str) -> None:
+    """Some builds of Pillow lack some formats."""
+    if not features.check({"avif": "avif", "j2k": "jpg_2000", "jp2": "jpg_2000"}.get(suffix, "zlib")):
+        pytest.skip(f"this Pillow reads no .{suffix}")
 
 
 @pytest.mark.parametrize("name", DEEP)
 def test_colour_of_16_bits_is_refused_and_not_cut_down(folder: Path, name: str) -> None:
+    skip_unless_read(name.rpartition(".")[2])
     path = folder / "train" / "a" / name
     path.write_bytes(DEEP[name])
     with Image.open(path) as image:
         image.load()  # Pillow takes it
     with pytest.raises(ConvaeError, match=rf"{name} has more than 8 bits a channel; save it as 8-bit"):
         train_images(folder)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "ppm", "sgi", "j2k", "jp2", "avif"])
+def test_colour_of_8_bits_is_taken_in_every_format(folder: Path, suffix: str) -> None:
+    skip_unless_read(suffix)
+    Image.new("RGB", (4, 6), (255, 0, 0)).save(folder / "train" / "a" / f"other.{suffix}")
+    assert train_images(folder)[0, 0].min() > 240
 
 
 def test_a_bitmap_of_16_bits_a_pixel_is_taken(folder: Path) -> None:

@@ -145,6 +145,25 @@ def test_a_guard_that_is_to_report_lets_the_run_go_on(tiny: Build, capsys: pytes
     assert "the loss is" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_no_number_that_shows_when_a_stage_is_saved_goes_back_within_it(tiny: Build, stage: str) -> None:
+    """A variance that overflowed: the layer gives zeros, so that every loss is a number."""
+    built, ends = tiny(stages=(*LONG[:1], Stage("finetune", epochs=2, lr=1e-3))), []
+
+    def finished(phase: Phase, _: object) -> None:
+        ends.append(phase.stage.name)
+        if ends.count(stage) == 1 and phase.stage.name == stage:
+            built.models["autoencoder"].encoder[1].running_var.fill_(math.inf)
+
+    built.trainer.finished = finished
+    results = built.train()
+    (spike,) = built.trainer.progress.spikes
+    assert spike["stage"] == stage
+    assert ends == [name for name in ("pretrain", "finetune") for _ in range(1 + (name == stage))]
+    assert list(results) == ["pretrain", "finetune"]
+    assert built.models["autoencoder"].encoder[1].running_var.isfinite().all()
+
+
 def test_without_a_guard_no_number_still_ends_the_run(tiny: Build) -> None:
     built = tiny(stages=LONG)
     built.trainer.guard = "off"

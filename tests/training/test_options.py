@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_convae.errors import ConvaeError
 from torch_convae.training import Interrupted, Run, Stage, Wanted, evaluate
 from torch_convae.training.average import Average
-from torch_convae.training.best import Best, judged
+from torch_convae.training.best import Best, asked_for, judged
 from torch_convae.training.optimisation import optimizer_for
 from torch_convae.training.recompute import blocks, recompute
 
@@ -209,10 +209,17 @@ def test_a_loss_is_better_when_smaller_and_all_else_when_larger() -> None:
 
 
 def test_a_figure_that_nothing_measures_is_refused_with_the_list(tiny: Callable[..., Any]) -> None:
-    made = tiny("run")
-    made.trainer.wanted = Wanted("val_accuracy")
-    with pytest.raises(ConvaeError, match="test_accuracy"):
-        made.train()
+    phases = tiny("run").phases
+    with pytest.raises(ConvaeError, match="takes one of train_loss, test_loss, test_accuracy"):
+        asked_for("val_accuracy", None, phases, "test")
+
+
+def test_patience_alone_is_with_the_watched_loss_and_keeps_no_epoch(tiny: Callable[..., Any]) -> None:
+    phases = tiny("run").phases
+    assert asked_for(None, 3, phases, "test") == Wanted("test_loss", keep=False, patience=3)
+    assert asked_for(None, 3, phases, None) == Wanted("train_loss", keep=False, patience=3)
+    assert asked_for("test_accuracy", None, phases, "test") == Wanted("test_accuracy", keep=True)
+    assert asked_for(None, None, phases, "test") is None
 
 
 def test_the_command_line_knows_them_all(train: Any, class_folder: Path, tmp_path: Path) -> None:

@@ -37,6 +37,15 @@ def test_sequences_train_in_three_stages_out_of_the_box(train: Any, tmp_path: Pa
         assert model(torch.zeros(3, 5, 1, 16, 16)).shape == (3, 2)
 
 
+def test_an_autoencoder_of_frames_alone_trains_and_gives_mean_and_variance_of_codes(train: Any, tmp_path: Path) -> None:
+    answer = train("vae-gru", "--limit", "8", "--epochs", "1,0,0", "--size", "16", "--batch-size", "4")
+    assert (answer.code, answer.err) == (0, "")
+    assert {path.name for path in (tmp_path / "runs/vae-gru").glob("*.png")} == {"curves.png", "reconstructions.png"}
+    model = torch_convae.load(tmp_path / "runs/vae-gru")
+    codes = torch_convae.features(model, torch.rand(2, 1, 16, 16), ["z_mean", "z_log_var"])
+    assert {name: tuple(code.shape) for name, code in codes.items()} == {"z_mean": (2, 32), "z_log_var": (2, 32)}
+
+
 def test_a_densenet_trains(train: Any, class_folder: Path, tmp_path: Path) -> None:
     command = ("densenet", "--data", class_folder, "--limit", "6", "--epochs", "1,0", "--batch-size", "3")
     answer = train(*command, "--dropout", "0.5", "--out", "run")

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +77,28 @@ def test_a_run_that_was_killed_twice_goes_on_to_the_same_bits(
     assert (again.code, again.err) == (0, "")
     assert "\nhead" not in again.out, "it began again instead of going on"
     same_end(tmp_path / "run", whole)
+
+
+IN_A_DESTRUCTOR = """
+import os, signal
+from torch_convae.training import graceful
+
+class Dies:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):  # the handler runs between two steps of Python
+            pass
+
+with graceful() as stop:
+    made = Dies()
+    del made
+    print(stop.signal)
+"""
+
+
+def test_a_signal_that_comes_within_a_destructor_is_noted_without_a_traceback() -> None:
+    answer = subprocess.run([sys.executable, "-c", IN_A_DESTRUCTOR], capture_output=True, text=True, check=True)
+    assert (answer.stdout, answer.stderr) == ("15\n", "")
 
 
 SMALL = ("--limit", "8", "--size", "32", "--batch-size", "4", "--workers", "1")

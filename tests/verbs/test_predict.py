@@ -252,6 +252,7 @@ def test_what_others_made_is_not_overwritten(run: Any, command: Any, pictures: A
         (("pictures", "--largest", "0.0001"), "million pixels"),
         (("pictures", "--batch-size", "0"), "--batch-size"),
         (("pictures", "--samples", "0"), "--samples 0 is not a number of passes"),
+        (("pictures", "--seed", str(2**64)), f"--seed {2**64} does not fit into 64 bits"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(

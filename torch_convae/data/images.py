@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import ConvaeError
+from .depth import is_cut_down
 
 GREY_MODES = ("1", "L")
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for a camera turned by a quarter
-BITS_PER_SAMPLE = 0x0102  # of a TIFF
 RUNS_A_PROGRAM = ("EPS",)  # Pillow hands these to Ghostscript; a folder of images must not start one
 
 
@@ -57,23 +57,9 @@ def read_header(path: Path) -> Header:
             raise ConvaeError(
                 f"{path} has numbers wider than 8 bits (mode {image.mode}); save it as 8-bit grey or RGB."
             )
-        if _is_cut_down(image):
+        if is_cut_down(image, path):
             raise ConvaeError(f"{path} has more than 8 bits a channel; save it as 8-bit grey or RGB.")
         return Header(image.mode in GREY_MODES, image.width, image.height)
-
-
-def _is_cut_down(image: Image.Image) -> bool:
-    """Whether the file has wider numbers than its mode says: Pillow gives 16-bit colour as 8-bit, silently.
-
-    Where Pillow tells: in how it reads the file's pixels, in a TIFF's tag, as the highest value of a PPM. "BGR;16" is
-    16 bits for all three.
-    """
-    tiles = [(tile[0], tile[3] if isinstance(tile[3], tuple) else (tile[3],)) for tile in getattr(image, "tile", [])]
-    modes = [str(arguments[0]) for _, arguments in tiles if arguments]
-    tops = [arguments[1] for codec, arguments in tiles if codec.startswith("ppm") and len(arguments) > 1]
-    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ())
-    wide = any(";16" in mode and not mode.startswith("BGR") for mode in modes)
-    return wide or max(tops, default=0) > 255 or max(bits, default=0) > 8
 
 
 def upright_size(path: Path) -> tuple[int, int]:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,12 +23,13 @@ from ..layers import find, layers
 from ..models import Model
 from ..outputs import check_folder, made_by, open_folder
 from ..png import COLOUR, png
-from ..predict.answers import MASKS, RECONSTRUCTIONS, Kind, accepted, kind_of
+from ..predict.answers import MASKS, RECONSTRUCTIONS, Kind, accepted, answer_shape, kind_of
 from ..predict.results import class_names
 from ..predict.work import picture_names
-from ..rasters import read_pixels
+from ..rasters import raster
 from ..sources import add_source_flags, channels, source, takes_sequences
 from .methods import default_layer, gradcam, gradients, normalised, occlusion
+from .place import Place, parse_place
 from .question import class_index, question
 
 METHODS = ("gradcam", "gradients", "occlusion")
@@ -52,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--target", metavar="CLASS", help="a class by name or number (default: the most probable)")
     made.add_argument(
+        "--at", metavar="Y,X", help="of a segmentation: this pixel alone, by its row and column in the file, from 0"
+    )
+    made.add_argument(
         "--size", metavar="HxW", help="show the network the image at this size (default: as in the run, or as built)"
     )
     command.add_output_flags(made, "explanations", "FOLDER")
@@ -68,6 +74,7 @@ class Asked:
     layer: str | None
     target: int | None
     names: tuple[str, ...]
+    place: Place | None
 
 
 def act(options: argparse.Namespace) -> Failures:
@@ -86,13 +93,14 @@ def act(options: argparse.Namespace) -> Failures:
     names = picture_names(given)
     for item in given:
         with failures.of([item]):
-            images = read_pixels(item.path, channels(model), size, command.largest(options))[None]
-            maps, what = explained(asked, images)
+            with raster(item.path, channels(model), command.largest(options)) as image:
+                pixels, own = image.whole(size), (image.height, image.width)
+            map_, what = explained(asked, pixels, own)
             if not written:
                 open_folder(folder, made)
                 network.announce()
             path = folder / f"{names[item.path]}_{asked.method}.png"
-            picture = over(images[0].permute(1, 2, 0).numpy(), heat(maps[0].numpy()))
+            picture = over(pixels, heat(map_.numpy()))
             with png(path, picture.shape[:2], COLOUR) as rows:
                 rows.write(picture)
             written += 1
@@ -106,37 +114,45 @@ def _asked(model: Model, options: argparse.Namespace, size: tuple[int, int] | No
     """The question for every image; a layer or class that is not there is refused before any image is read."""
     if takes_sequences(model):
         raise ConvaeError(f"{options.source} takes sequences, in which no picture shows what speaks for a value.")
-    kind = kind_of(model, size)
+    kind, place = kind_of(model, size), parse_place(options.at)
     if kind == RECONSTRUCTIONS:
         raise ConvaeError(f"{options.source} gives reconstructions, in which there is no class to explain.")
-    names = class_names(model, None)
+    if place and kind != MASKS:
+        raise ConvaeError(f"{options.source} gives a class for all of an image. Leave --at out.")
+    names = class_names(model, answer_shape(model, size)[0])
     target = class_index(options.target, names) if options.target is not None else None
     if options.layer and size:
         find(layers(model, (channels(model), *size)), options.layer)
-    return Asked(model, kind, options.method, options.layer, target, names)
+    return Asked(model, kind, options.method, options.layer, target, names, place)
 
 
-def explained(asked: Asked, images: Tensor) -> tuple[Tensor, str]:
-    """The map 0..1 of images uint8 (N, C, H, W), and in words what it is of."""
-    model, (height, width) = asked.model, images.shape[-2:]
-    x = model.preprocessing(images.to(next(model.parameters()).device))
+def explained(asked: Asked, pixels: NDArray[np.uint8], own: tuple[int, int]) -> tuple[Tensor, str]:
+    """The map 0..1 (H, W) of an image (H, W, C), and in words what it is of; `own` is the size of its file."""
+    model, (height, width) = asked.model, pixels.shape[:2]
+    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+    x = model.preprocessing(image.to(next(model.parameters()).device))
     if asked.kind == MASKS:  # its answer is needed for all of the image
         tall, broad = accepted(model, (height, width))
         x = F.pad(x, (0, broad - width, 0, tall - height), mode="replicate")
     with torch.no_grad():
-        target = int(question(model(x), asked.target).targets[0])
-    maps, how = _maps(asked, x, target)
-    return maps.cpu()[..., :height, :width], f"{asked.names[target]}, by {how}"
+        output = model(x)
+    region = None
+    if asked.place:
+        region = asked.place.region(own, (height, width), (x.shape[-2], x.shape[-1]), tuple(output.shape[-2:]))
+    target = int(question(output, asked.target, region).targets[0])
+    maps, how = _maps(asked, x, target, region)
+    where = f" at {asked.place.row},{asked.place.column}" if asked.place else ""
+    return maps[0].cpu()[:height, :width], f"{asked.names[target]}{where}, by {how}"
 
 
-def _maps(asked: Asked, x: Tensor, target: int) -> tuple[Tensor, str]:
+def _maps(asked: Asked, x: Tensor, target: int, region: Tensor | None) -> tuple[Tensor, str]:
     if asked.method == "gradients":
-        return gradients(asked.model, x, target), "the gradients of the input"
+        return gradients(asked.model, x, target, region), "the gradients of the input"
     if asked.method == "occlusion":
-        return normalised(occlusion(asked.model, x, target)), "occlusion"
+        return normalised(occlusion(asked.model, x, target, region)), "occlusion"
     known = layers(asked.model, tuple(x.shape[1:]))
     layer = find(known, asked.layer) if asked.layer else default_layer(known)
-    return gradcam(asked.model, x, layer.name, target), f"Grad-CAM at {layer.name}"
+    return gradcam(asked.model, x, layer.name, target, region), f"Grad-CAM at {layer.name}"
 
 
 if __name__ == "__main__":

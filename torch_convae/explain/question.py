@@ -28,39 +28,41 @@ class Question:
 def question(output: Tensor, target: int | Sequence[int] | Tensor | None, region: Tensor | None = None) -> Question:
     """What to explain in these logits, (N, classes) or (N, classes, h, w).
 
-    Without a target it is the most probable class, in a segmentation the one of most pixels; without a region
-    (N, h, w) the pixels of that class, or all where there are none.
+    Without a target it is the most probable class, in a segmentation the one of most pixels, or of most of the region;
+    without a region (N, h, w) the pixels of that class, or all where there are none. A class alone is the target.
     """
     if output.ndim not in (2, 4):
         raise ConvaeError(f"An output of {tuple(output.shape)} has no classes to explain.")
-    count, found = output.shape[1], None if output.ndim == 2 else _most_probable(output)
-    if target is None:
-        targets = _most_probable(output) if found is None else torch.stack([_most_frequent(one) for one in found])
-    else:
+    if region is not None:
+        _refuse_other_pixels(region, output)
+    count, found = output.shape[1], output.argmax(1)
+    if target is not None:
         targets = torch.as_tensor(target, device=output.device).expand(len(output)).long()
+    else:
+        targets = found if output.ndim == 2 else _most_frequent(found, region)
     if int(targets.min()) < 0 or int(targets.max()) >= count:
         raise ConvaeError(f"There is no class {int(targets.max())}; the network has {count}, from 0 on.")
-    if found is None:
+    if output.ndim == 2:
         return Question(targets)
     if region is None:
-        own = found == (targets if count > 1 else torch.ones_like(targets))[:, None, None]
+        own = found == targets[:, None, None] if count > 1 else output[:, 0] > 0  # alone, it is there or not
         region = torch.where(own.any(-1).any(-1)[:, None, None], own, torch.ones_like(own))
-    if region.shape != found.shape:
-        raise ConvaeError(
-            f"The region is {tuple(region.shape)}, but the output's pixels are {tuple(found.shape)}. Give it so."
-        )
     return Question(targets, region.to(output.device, output.dtype))
 
 
-def _most_probable(output: Tensor) -> Tensor:
-    """The class of each image or pixel; where there is one alone, whether it is there, and that of an image is 0."""
-    if output.shape[1] > 1:
-        return output.argmax(1)
-    return (output[:, 0] > 0).long() if output.ndim == 4 else torch.zeros(len(output), dtype=torch.long)
+def _refuse_other_pixels(region: Tensor, output: Tensor) -> None:
+    """A region of other pixels than the output's, or of none."""
+    pixels = (len(output), *output.shape[2:])
+    if tuple(region.shape) != pixels or output.ndim == 2:
+        raise ConvaeError(f"The region is {tuple(region.shape)}, but the output's pixels are {pixels}. Give it so.")
+    if not bool(region.flatten(1).any(1).all()):
+        raise ConvaeError("The region has no pixel. Mark one at least.")
 
 
-def _most_frequent(classes: Tensor) -> Tensor:
-    return torch.bincount(classes.flatten()).argmax()
+def _most_frequent(found: Tensor, region: Tensor | None) -> Tensor:
+    """The class of most pixels of each image (N, h, w), within the region where there is one."""
+    within = torch.ones_like(found) if region is None else region.to(found.device) != 0
+    return torch.stack([torch.bincount(one[inside.bool()]).argmax() for one, inside in zip(found, within, strict=True)])
 
 
 def class_index(name: str, names: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from .. import command
-from ..config import parse_size
+from ..config import check_seed, parse_size
 from ..errors import ConvaeError
 from ..inputs import Failures
 from ..outputs import check_folder, made_by
@@ -58,6 +58,7 @@ def act(options: argparse.Namespace) -> Failures:
     for flag, count, what in (("--batch-size", options.batch_size, "images"), ("--samples", options.samples, "passes")):
         if count < 1:
             raise ConvaeError(f"{flag} {count} is not a number of {what}. Give at least 1.")
+    check_seed(options.seed)
     windows, size = Windows(options.window, options.overlap), parse_size(options.size)
     windows.check()
     folder, made = Path(options.out), made_by("predict", options.source, options.weights)

@@ -35,8 +35,7 @@ VALUES, RECONSTRUCTIONS = Kind("values", maps=False), Kind("reconstructions", ma
 
 def kind_of(model: Model, size: tuple[int, int] | None) -> Kind:
     """Classes or values for an image, or a class or a colour for each pixel. A network without an answer is refused."""
-    shape = input_shape(model, size or SMALL)
-    given = output_shape(model, shape)
+    shape, given = input_shape(model, size or SMALL), answer_shape(model, size)
     if len(given) == 1:
         return CLASSES if model.activation else VALUES
     if model.activation:
@@ -46,6 +45,11 @@ def kind_of(model: Model, size: tuple[int, int] | None) -> Kind:
     raise ConvaeError(
         f"{type(model).__name__} gives {' x '.join(map(str, given))} features and no answer. See torch_convae.features."
     )
+
+
+def answer_shape(model: Model, size: tuple[int, int] | None) -> tuple[int, ...]:
+    """What a network gives for an image of this size, or for any: (K,) or (K, h, w)."""
+    return output_shape(model, input_shape(model, size or SMALL))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..colours import class_colours, heat, over, shown
+from ..models import Model
 from ..png import COLOUR, GREY, PALETTE, png
 from .answers import MASKS, RECONSTRUCTIONS, Answers, Kind
 from .windows import Bands
@@ -93,18 +95,18 @@ def write_reconstruction(bands: Bands, to: Pictures) -> Line:
 
 
 def write_pictures(bands: Bands, to: Pictures, kind: Kind, answers: Answers) -> Line:
-    """The pictures that this kind of answer has."""
+    """The pictures that this kind of answer has; there is one band at least."""
     if kind == RECONSTRUCTIONS:
         return write_reconstruction(bands, to)
     assert kind == MASKS
-    return write_masks(bands, to, class_names(answers.model, None), answers.uncertain)
+    first = next(bands)
+    names = class_names(answers.model, len(first[1]) - answers.uncertain)
+    return write_masks(chain([first], bands), to, names, answers.uncertain)
 
 
-def class_names(model: Any, count: int | None) -> tuple[str, ...]:
-    """What a run calls its classes; where nothing is known, their numbers."""
-    if model.classes:
-        return tuple(model.classes)
-    return tuple(str(index) for index in range(count or _outputs(model)))
+def class_names(model: Model, outputs: int) -> tuple[str, ...]:
+    """What a run calls its classes; where nothing is known, the numbers of the network's outputs."""
+    return model.classes or tuple(map(str, range(outputs)))
 
 
 def columns(names: Sequence[str]) -> list[str]:
@@ -116,11 +118,6 @@ def columns(names: Sequence[str]) -> list[str]:
             column += MARKED
         found.append(column)
     return found
-
-
-def _outputs(model: Any) -> int:
-    biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
-    return len(biases[-1]) if biases else 0
 
 
 def vector_line(row: Tensor, names: tuple[str, ...], classes: bool) -> Line:

@@ -14,7 +14,7 @@ from ..errors import ConvaeError
 from ..groups import read_groups
 from ..models import Model
 from ..regrouping import prepare
-from ..training import Stage, class_loss, class_weights
+from ..training import Objective, Stage, class_loss, class_weights
 from ..weights import recorded_classes
 from .recipe import Built, Order, Recipe
 
@@ -97,6 +97,8 @@ def _trained(recipe: Recipe, order: Order) -> Model:
 def weights_file(name: str) -> Path:
     """The file of that name, or that of the run in the folder of that name."""
     path = Path(name)
+    if not path.exists():  # seen at once, before a network is built for it
+        raise ConvaeError(f"{path} does not exist. Check the path.")
     if not path.is_dir():
         return path
     if not (path / "model.safetensors").exists():
@@ -105,10 +107,13 @@ def weights_file(name: str) -> Path:
 
 
 def _try(built: Built, data: DataSet) -> None:
-    """One image through the final network: what it cannot take shows before anything is written."""
-    image, _ = data.splits["train"].take(torch.zeros(1, dtype=torch.int64))
-    with torch.inference_mode():
-        built.final.eval()(built.final.preprocessing(image))
+    """One example through the final network: what it cannot take shows before anything is written."""
+    example, _ = data.splits["train"].take(torch.zeros(1, dtype=torch.int64))
+    try:
+        with torch.inference_mode():
+            Objective(built.final.eval(), built.phases[-1].task).output(built.final.preprocessing(example))
+    except ConvaeError as error:
+        raise ConvaeError(f"{error} --size resizes them.") from error
 
 
 def stages(recipe: Recipe, config: Config) -> tuple[Stage, ...]:

@@ -13,7 +13,7 @@ from ..data import Augmentation, DataSet
 from ..groups import Groups
 from ..models import Model
 from ..regrouping import Regrouping
-from ..training import Phase, Stage
+from ..training import Phase, Stage, Wanted
 from ..weights import Plan, load_weights
 
 TaskKind = Literal["classes", "masks", "sequences"]
@@ -50,6 +50,7 @@ class Built:
     options: Mapping[str, Any]
     plan: Plan | None = None
     augment: Augmentation | None = None
+    wanted: Wanted | None = None  # what ends a stage before its last epoch, or which epoch is kept
     regrouping: Regrouping | None = None
     old: Model | None = None  # what was regrouped
 

@@ -1,6 +1,6 @@
 """Stages as data and one loop: frozen is frozen, and a run goes on where it stopped."""
 
-from .best import Wanted, refuse_unknown
+from .best import Wanted, asked_for
 from .caching import Caching
 from .class_weights import class_weights
 from .evaluation import evaluate
@@ -51,6 +51,7 @@ __all__ = [
     "Task",
     "Trainer",
     "Wanted",
+    "asked_for",
     "class_iou",
     "class_loss",
     "class_weights",
@@ -72,7 +73,6 @@ __all__ = [
     "reconstruction",
     "refuse_recurrent",
     "refuse_single_values",
-    "refuse_unknown",
     "regression",
     "seed_all",
     "segmentation",

@@ -58,8 +58,14 @@ def figures_of(phase: Phase, watched: str | None) -> list[str]:
     return ["train_loss", *[f"{watched}_{name}" for name in ("loss", *phase.task.figures) if watched]]
 
 
-def refuse_unknown(metric: str, phases: Iterable[Phase], watched: str | None) -> None:
-    """A figure that no stage has is refused with the list of those there are."""
+def asked_for(metric: str | None, patience: int | None, phases: Iterable[Phase], watched: str | None) -> Wanted | None:
+    """What `--best` and `--patience` want; without the former the watched loss alone says when to stop.
+
+    A figure that no stage has is refused with the list of those there are.
+    """
+    if metric is None:
+        return None if patience is None else Wanted(f"{watched or 'train'}_loss", patience=patience)
     known = list(dict.fromkeys(name for phase in phases for name in figures_of(phase, watched)))
     if metric not in known:
         raise ConvaeError(f"Nothing measures {metric!r} after an epoch. --best takes one of {', '.join(known)}.")
+    return Wanted(metric, keep=True, patience=patience)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,17 @@ class Stop:
             self.waits = before
 
 
+def _say_nothing_of_what_is_half_made() -> None:
+    """From now on, until the process ends.
+
+    The signal may come between `open` and `with`: the file is closed with the process. It may come while a loader of
+    data starts its processes, whose `__del__` then misses what was not made. And where it comes within a `__del__`,
+    Python prints the exception and drops it; the signal is noted, and the run stops at its next look.
+    """
+    warnings.simplefilter("ignore", ResourceWarning)
+    sys.unraisablehook = lambda _: None
+
+
 @contextmanager
 def graceful() -> Iterator[Stop]:
     """Take note of the first signal; a second one ends the process at once, as usual."""
@@ -62,8 +74,7 @@ def graceful() -> Iterator[Stop]:
         for one, handler in before.items():
             signal.signal(one, handler)
         if not stop.waits:
-            # It may come between `open` and `with`; the file is closed with the process, and nothing leaks.
-            warnings.simplefilter("ignore", ResourceWarning)
+            _say_nothing_of_what_is_half_made()
             raise Interrupted(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

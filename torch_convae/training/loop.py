@@ -18,7 +18,7 @@ from ..errors import ConvaeError
 from .active import Active
 from .allocator import memory_kept
 from .average import Average
-from .best import Best, Wanted, judged, refuse_unknown
+from .best import Best, Wanted, judged
 from .caching import DISK, NOWHERE, Caching, Work, decide, maker_for, on_features
 from .checkpoint import Position
 from .evaluation import Measured, evaluate
@@ -78,8 +78,6 @@ class Trainer:
         for phase in phases:
             segments_of(phase.stage, phase.model)  # a pattern that is wrong is refused now, not hours later
             self.run.prepare(phase.model)
-        if self.wanted:
-            refuse_unknown(self.wanted.metric, phases, self.splits.watched)
         self.run.ranks.own_randomness()
         saved = self.saver.restore()
         self.position = saved or self.position
@@ -95,10 +93,11 @@ class Trainer:
         return self.progress.results
 
     def _guarded(self, phases: Sequence[Phase], work: Callable[[Sequence[Phase]], object]) -> None:
+        phase = phases[min(self.progress.phase, len(phases) - 1)]  # the work may end it, and save only then
         try:
             work(phases)
         except Jump as jump:
-            self._go_back(phases[self.progress.phase], jump.spike)
+            self._go_back(phase, jump.spike)
 
     def _run_phase(self, phases: Sequence[Phase]) -> None:
         phase = phases[self.progress.phase]
@@ -138,7 +137,6 @@ class Trainer:
         self.active = Active(phase, work, segment, objective, optimizer, self.run, scaler, average, watched)
         while self.progress.epoch < segment.end and not self.position.best.over:
             self._run_epoch(self.active)
-        average.settle()
         self.position.scaler, self.position.average = {}, {}
         self.position.moments = moments_of(optimizer, self.models)
         self.active = None
@@ -189,6 +187,8 @@ class Trainer:
         self.run.ranks.once(self.logged, progress.history)
         progress.next_epoch()
         last = progress.epoch == active.segment.end or self.position.best.over
+        if last:  # before it is saved: what goes on from there begins behind the segment
+            active.average.settle()
         if progress.since_good >= STEPS_BETWEEN_GOOD or (last and progress.epoch < active.stage.epochs):
             self._save(good=True)
         elif self._due():
