@@ -101,8 +101,8 @@ def _unnamed(descriptor: int, target: Path, mode: int) -> Iterator[Path]:
             os.link(new, target.name, dst_dir_fd=folder, follow_symlinks=True)
         except FileExistsError:  # only a file with a name can take another one's
             hidden = _hidden_name(target)
-            os.link(new, hidden, dst_dir_fd=folder, follow_symlinks=True)
             with _removed_if_left(target.with_name(hidden)):
+                os.link(new, hidden, dst_dir_fd=folder, follow_symlinks=True)
                 os.replace(hidden, target.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
         os.close(folder)
@@ -113,8 +113,8 @@ def _unnamed(descriptor: int, target: Path, mode: int) -> Iterator[Path]:
 def _hidden(target: Path, mode: int) -> Iterator[Path]:
     """A file beside the target, which gets its name in the end."""
     new = target.with_name(_hidden_name(target))
-    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with _removed_if_left(new):
+        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield new
         with new.open("rb") as file:
             os.fsync(file.fileno())

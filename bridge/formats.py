@@ -59,8 +59,10 @@ def read(
         return named(keras_h5.read(file, dim_ordering, kernels, flatten))
     if kind == "archive":
         tail.check(bytes_of(path))
-        if OF_KERAS & archive.members(path).keys():
-            return named(keras_v3.read_archive(path, isolated=isolated, largest=largest))
+        members = archive.members(path)
+        if OF_KERAS & members.keys():
+            return named(keras_v3.read_archive(path, isolated=isolated, largest=largest, members=members))
+        return named(torch_files.read_pickled(path, members=members))
     if kind == "shards":
         return named(keras_v3.read_shards(path, isolated=isolated, largest=largest, config=config))
     return named((torch_files.read_safetensors if kind == "safetensors" else torch_files.read_pickled)(path))
