@@ -18,8 +18,10 @@ NO_SUCH_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 
 
 def destination(path: str | PathLike[str]) -> Path:
-    """The file that is meant; a name that ends as a folder's does is refused."""
+    """The file that is meant; no name, and one that ends as a folder's does, is refused."""
     text = os.fspath(path)
+    if not text:
+        raise BridgeError("The destination has no name, as an unset variable of a shell. Name a file.")
     if os.path.basename(text) in ("", ".") and Path(text).name:  # noqa: PTH119 (Path leaves such an end out)
         raise BridgeError(f"{text} is the name of a folder. Name a file.")
     return Path(text)

@@ -45,6 +45,8 @@ def read(
     Refused: anything else, files that are empty, broken off or damaged, those that take or declare more than
     `largest` bytes, and names that are very long, that a terminal obeys or that would be one in a module.
     """
+    if not os.fspath(path):
+        raise BridgeError("The name of the file is empty, as an unset variable of a shell. Name a file.")
     path = Path(path)
     if os.path.isdir(path) and any((path / name).is_file() for name in OF_KERAS):  # noqa: PTH112 (Path's may raise)
         return named(keras_v3.read_folder(path, isolated=isolated, largest=largest))

@@ -454,6 +454,12 @@ DESTINATIONS = {
 }
 
 
+def test_names_that_are_empty_are_refused(file: Path, refused: Any) -> None:
+    assert "The destination has no name" in refused("convert", file, "")
+    assert "The name of the file is empty" in refused("inspect", "")
+    assert "The name of the file is empty" in refused("convert", file, "x.h5", "--like", "")
+
+
 @pytest.mark.parametrize(("kind", "message"), DESTINATIONS.items(), ids=DESTINATIONS.keys())
 def test_a_destination_that_cannot_be_written_is_one_line_and_code_2(
     kind: str, message: str, file: Path, refused: Any, tmp_path: Path
