@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from math import prod
@@ -16,15 +17,20 @@ from .factory import build
 from .hdf5 import LARGEST
 from .naming.names import SCHEMES
 from .plan import table
-from .printing import prepare, say
+from .printing import complain, prepare, say
+from .stopping import Stopped, stoppable
 from .verify import verify_file
 
 
 class Parser(argparse.ArgumentParser):
-    """One line for a wrong call, as for any other error."""
+    """One line for a wrong call, as for any other error, and for help that cannot be printed."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+        complain(f"{self.prog}: {one_line(message)}. See {self.prog} --help.")
+        self.exit(2)
+
+    def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002 (it is stdout)
+        say(message.rstrip())
 
 
 def parser() -> Parser:
@@ -280,19 +286,23 @@ def flattened(text: str, option: str) -> tuple[str, tuple[int, ...] | None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
     prepare()
     try:
-        code: int = options.run(options)
+        with stoppable():
+            options = parser().parse_args(arguments)
+            code: int = options.run(options)
     except BridgeError as error:
-        print(f"bridge: {error}", file=sys.stderr)
+        complain(f"bridge: {error}")
         return 2
     except MemoryError:
-        print("bridge: this takes more memory than there is. Free some, or use a larger machine.", file=sys.stderr)
+        complain("bridge: this takes more memory than there is. Free some, or use a larger machine.")
         return 2
     except KeyboardInterrupt:
-        print("bridge: interrupted.", file=sys.stderr)
-        return 130
+        complain("bridge: interrupted.")
+        return 128 + signal.SIGINT
+    except Stopped:
+        complain("bridge: stopped by SIGTERM.")
+        return 128 + signal.SIGTERM
     return code
 
 

@@ -18,8 +18,10 @@ NO_SUCH_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 
 
 def destination(path: str | PathLike[str]) -> Path:
-    """The file that is meant; a name that ends as a folder's does is refused."""
+    """The file that is meant; no name, and one that ends as a folder's does, is refused."""
     text = os.fspath(path)
+    if not text:
+        raise BridgeError("The destination has no name, as an unset variable of a shell. Name a file.")
     if os.path.basename(text) in ("", ".") and Path(text).name:  # noqa: PTH119 (Path leaves such an end out)
         raise BridgeError(f"{text} is the name of a folder. Name a file.")
     return Path(text)
@@ -101,8 +103,8 @@ def _unnamed(descriptor: int, target: Path, mode: int) -> Iterator[Path]:
             os.link(new, target.name, dst_dir_fd=folder, follow_symlinks=True)
         except FileExistsError:  # only a file with a name can take another one's
             hidden = _hidden_name(target)
-            os.link(new, hidden, dst_dir_fd=folder, follow_symlinks=True)
             with _removed_if_left(target.with_name(hidden)):
+                os.link(new, hidden, dst_dir_fd=folder, follow_symlinks=True)
                 os.replace(hidden, target.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
         os.close(folder)
@@ -113,8 +115,8 @@ def _unnamed(descriptor: int, target: Path, mode: int) -> Iterator[Path]:
 def _hidden(target: Path, mode: int) -> Iterator[Path]:
     """A file beside the target, which gets its name in the end."""
     new = target.with_name(_hidden_name(target))
-    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with _removed_if_left(new):
+        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield new
         with new.open("rb") as file:
             os.fsync(file.fileno())

@@ -23,6 +23,7 @@ from .source import Source, split
 from .state_dict import Entry, as_state, entries
 from .torch_files import pickled_files, safetensors_files
 from .transform import Transform, identity
+from .unclassed import guessed
 from .version import VERSION
 from .write import KERAS_ENDINGS, write_source, write_state
 
@@ -78,7 +79,10 @@ def convert(
     with atomic.replacing(path) as beside:
         write(tensors, beside, metadata(changed) | {"order": "\n".join(tensors)})
     return Conversion(
-        path, _shown(named), _skipped(given, changed, named, options, to), (*changed.notes, *special(changed))
+        path,
+        _shown(named),
+        _skipped(given, changed, named, options, to),
+        (*changed.notes, *special(changed), *guessed(changed)),
     )
 
 

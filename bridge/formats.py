@@ -45,6 +45,8 @@ def read(
     Refused: anything else, files that are empty, broken off or damaged, those that take or declare more than
     `largest` bytes, and names that are very long, that a terminal obeys or that would be one in a module.
     """
+    if not os.fspath(path):
+        raise BridgeError("The name of the file is empty, as an unset variable of a shell. Name a file.")
     path = Path(path)
     if os.path.isdir(path) and any((path / name).is_file() for name in OF_KERAS):  # noqa: PTH112 (Path's may raise)
         return named(keras_v3.read_folder(path, isolated=isolated, largest=largest))
@@ -59,8 +61,10 @@ def read(
         return named(keras_h5.read(file, dim_ordering, kernels, flatten))
     if kind == "archive":
         tail.check(bytes_of(path))
-        if OF_KERAS & archive.members(path).keys():
-            return named(keras_v3.read_archive(path, isolated=isolated, largest=largest))
+        members = archive.members(path)
+        if OF_KERAS & members.keys():
+            return named(keras_v3.read_archive(path, isolated=isolated, largest=largest, members=members))
+        return named(torch_files.read_pickled(path, members=members))
     if kind == "shards":
         return named(keras_v3.read_shards(path, isolated=isolated, largest=largest, config=config))
     return named((torch_files.read_safetensors if kind == "safetensors" else torch_files.read_pickled)(path))

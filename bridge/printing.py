@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import TextIO
 
 from .errors import BridgeError
 
 
 def prepare() -> None:
-    """Characters that the terminal does not have are printed as their numbers, and no file takes stdout's place."""
+    """Characters that the terminal does not have are printed as their numbers, and no file takes a stream's place."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if sys.stdout is None:  # it was closed, and the next file to be opened would be what subprocesses print to
+    if None in (sys.stdout, sys.stderr):  # one was closed, and the next file to be opened would take its place
         while os.open(os.devnull, os.O_RDWR) < 2:
             pass
 
@@ -25,14 +26,24 @@ def say(text: str, besides: str = "") -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader has seen enough, as with | head
-        silence()
+        _silence(sys.stdout)
     except OSError as error:
-        silence()
+        _silence(sys.stdout)
         raise BridgeError(
             f"The answer cannot be printed: {error.strerror}. Send it to another place.{besides}"
         ) from error
 
 
-def silence() -> None:
+def complain(text: str) -> None:
+    """Print a line on stderr, as far as there is one: the exit code says the same."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
     """Let what is still to be printed go nowhere: Python would try it again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

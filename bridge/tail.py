@@ -1,4 +1,4 @@
-"""The digest that files of ours end with, so that one changed bit is found; HDF5 and zip let it stand there."""
+"""The digest that files of ours end with, so that one changed bit is found; to HDF5 and zip it is a part of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import BridgeError
+from .hdf5 import superblock
 from .hdf5.opening import Bytes
 from .integrity import of_bytes
 
@@ -17,17 +18,21 @@ ZIP = b"PK\x03\x04"
 BEGIN, END = b"\ntorch-convae sha256 ", b"\n"
 LENGTH = len(BEGIN) + 64 + len(END)
 _TAIL = re.compile(re.escape(BEGIN) + rb"([0-9a-f]{64})" + re.escape(END))
-_NEAR, _FEWEST = 3 * LENGTH, 4  # bytes
 _MOST_CHANGED = 12  # bits of what stands around a digest, which then still is one
 
 
 def append(path: Path) -> None:
-    """Let the file end with the digest of all in it. HDF5 reads nothing past its own end, to zip it is a comment."""
+    """Let the file end with the digest of all in it. To zip it is a comment, to HDF5 room that nothing is in.
+
+    So either takes a file for broken off that lacks a part of it, or all.
+    """
     with path.open("r+b") as file:
         if file.read(len(ZIP)) == ZIP:
             file.seek(-2, os.SEEK_END)
             file.write(LENGTH.to_bytes(2, "little"))  # of the comment
             file.flush()
+        else:
+            _count_in(file.fileno())
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
             digest = _digest(view)
         file.seek(0, os.SEEK_END)
@@ -37,10 +42,10 @@ def append(path: Path) -> None:
 
 
 def check(content: Bytes) -> None:
-    """Refuse a file that ends with a digest, or with a part of one, and is not as it was written."""
+    """Refuse a file that has a digest and is not as it was written."""
     body = body_of(content.descriptor, content.start, content.size)
     if body == content.size:
-        _refuse_cut(content)
+        _refuse_more(content)
         return
     found = _TAIL.fullmatch(os.pread(content.descriptor, LENGTH, content.start + body))
     numbers = content.array(0, (body,), np.dtype(np.uint8))
@@ -48,13 +53,18 @@ def check(content: Bytes) -> None:
         raise BridgeError(f"{content.path} is not as it was written: its SHA-256 differs. Get the file again.")
 
 
-def _refuse_cut(content: Bytes) -> None:
-    """HDF5 is as content with a file whose digest is cut off as with a whole one; zip says itself where it ends."""
-    if os.pread(content.descriptor, len(ZIP), content.start) == ZIP:
-        return
-    end = os.pread(content.descriptor, _NEAR, content.start + max(0, content.size - _NEAR))
-    if BEGIN in end or any(end.endswith(BEGIN[:length]) for length in range(_FEWEST, len(BEGIN))):
-        raise BridgeError(f"{content.path} is not whole: the SHA-256 at its end is not. Get the file again.")
+def _count_in(descriptor: int) -> None:
+    """Let HDF5 expect a file that is longer by a digest."""
+    size = os.fstat(descriptor).st_size
+    if found := superblock.find(descriptor, size):
+        os.pwrite(descriptor, found.ending_at(size + LENGTH), found.place)
+
+
+def _refuse_more(content: Bytes) -> None:
+    """HDF5 is content with whatever stands behind its end; zip says itself where it ends."""
+    found = superblock.find(content.descriptor, content.size)
+    if found and BEGIN in os.pread(content.descriptor, LENGTH, max(0, min(found.end, content.size) - LENGTH)):
+        raise BridgeError(f"{content.path} is not as it was written: something follows its end. Get the file again.")
 
 
 def body_of(descriptor: int, start: int, size: int) -> int:

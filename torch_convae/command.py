@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .config import Parser
 from .errors import ConvaeError, one_line
 from .inputs import Failures, any_size
+from .printing import printing
 from .rasters import LARGEST
+from .training import Interrupted, graceful
 
 MILLION = 1_000_000
 
@@ -41,23 +42,49 @@ def largest(options: argparse.Namespace) -> int:
     return int(options.largest * MILLION)
 
 
-def run(verb: str, act: Callable[[argparse.Namespace], Failures], options: argparse.Namespace) -> int:
+def run(
+    verb: str,
+    made: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    act: Callable[[argparse.Namespace], Failures],
+) -> int:
     """Act: 0 when all is done, 1 where some inputs could not be used, 2 for a call that cannot be carried out."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no UTF-8 come out as they went in
-        sys.stdout.reconfigure(errors="surrogateescape")
+    return ended(verb, lambda: _acted(verb, act, made.parse_intermixed_args(arguments)))
+
+
+def ended(verb: str, work: Callable[[], int]) -> int:
+    """The exit code of a command; 2 where all went well, but what it prints cannot be printed."""
+    with printing() as out:
+        try:
+            code = work()
+        except SystemExit as end:  # --help is given, or the call is a wrong one
+            code = int(end.code or 0)
+        out.flush()
+        if code or not out.lost:
+            return code
+        _complain(verb, f"Not all of it could be printed: {out.lost}. Send stdout to another place.")
+    return 2
+
+
+def _acted(verb: str, act: Callable[[argparse.Namespace], Failures], options: argparse.Namespace) -> int:
+    if isinstance(stdout := getattr(sys.stdout, "stream", None), io.TextIOWrapper):
+        stdout.reconfigure(errors="surrogateescape")  # names that are no UTF-8 come out as they went in
     try:
-        with any_size():
+        with any_size(), graceful():
             failures = act(options)
-            sys.stdout.flush()
     except ConvaeError as error:
-        print(f"torch_convae.{verb}: {one_line(str(error))}", file=sys.stderr)
+        _complain(verb, str(error))
         return 2
-    except BrokenPipeError:  # the reader of a list has seen enough, as head has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print(f"torch_convae.{verb}: stopped", file=sys.stderr)
+    except Interrupted as stopped:
+        _complain(verb, str(stopped))
+        return 128 + stopped.signal
+    except KeyboardInterrupt:  # a second one
+        _complain(verb, "stopped at once")
         return 130
     for line in failures.lines:
-        print(f"torch_convae.{verb}: {one_line(line)}", file=sys.stderr)
+        _complain(verb, line)
     return 1 if failures.lines else 0
+
+
+def _complain(verb: str, text: str) -> None:
+    print(f"torch_convae.{verb}: {one_line(text)}", file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import pictures, tensorboard
+from . import command, pictures, tensorboard
 from .config import FREE, Config, Parser, add_flags, check, parse_cache, parse_parallel, parse_size
 from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
@@ -59,6 +59,10 @@ from .weights import save_model
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; 0 when complete, 1 when the loss diverged, 2 for bad input, 128 + signal when stopped."""
     hush()
+    return command.ended("train", lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = vars(parser().parse_args(arguments))
     if options.pop("list"):
         print(listing(RECIPES))

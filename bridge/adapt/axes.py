@@ -93,12 +93,17 @@ def outputs(source: Source, layer: str, count: int) -> Outputs | None:
     role = weight_of(shapes) or ""
     if axes[:2] in ([LAST, TRANSPOSED], [(0,), (1,)]) and count > 1:
         kernel = shapes[role][2:] if source.layout == "torch" else shapes[role][:-2]
-        if any(size % 2 == 0 for size in kernel) or _PERHAPS_TRANSPOSED.search(layer):
+        if perhaps_transposed(layer, kernel):
             raise BridgeError(
                 f"{source.name}: {key_of(layer, role)} is {shapes[role]}, of a convolution or of a transposed one, and "
                 f"nothing tells which. Say it in the source's kinds: {{{layer!r}: 'Conv2DTranspose'}} or 'Conv2D'."
             )
     return Outputs(role, axes[0])
+
+
+def perhaps_transposed(layer: str, window: Shape) -> bool:
+    """Whether its even window, or its name, speaks for a transposed convolution."""
+    return any(size % 2 == 0 for size in window) or _PERHAPS_TRANSPOSED.search(layer) is not None
 
 
 def _possible(source: Source, layer: str, role: str, rank: int) -> list[Axes]:

@@ -16,7 +16,7 @@ from ..hdf5 import most_unpacked, shown
 
 SIGNATURE = b"PK\x03\x04"
 STORED, DEFLATED = 0, 8
-MOST_MEMBERS = 100_000
+MOST_MEMBERS = 20_000  # a .pt file has one for each tensor
 LARGEST_DIRECTORY = 32 << 20
 BLOCK = 1 << 20
 
@@ -210,6 +210,8 @@ def _start(path: Path, file: IO[bytes], local: int, said: _Header) -> int:
 
 def _wide(values: tuple[int, ...], extra: bytes) -> tuple[int, ...]:
     """Sizes and places; those of more than 4 GiB stand in the extra field, in this order."""
+    if _IN_EXTRA not in values:
+        return values
     wide, place = b"", 0
     while len(extra) - place >= 4:
         kind, length = struct.unpack_from("<2H", extra, place)

@@ -45,13 +45,17 @@ def read(file: File, config: Mapping[str, Any] | None = None) -> Source:
     return _source([file], config, file.path, "keras-v3-weights")
 
 
-def read_archive(path: Path, isolated: bool = True, largest: int = LARGEST) -> Source:
+def read_archive(
+    path: Path, isolated: bool = True, largest: int = LARGEST, members: Mapping[str, archive.Member] | None = None
+) -> Source:
     """The weights of a .keras file, which is not unpacked, and the architecture beside them.
+
+    `members` are those of the archive, where they are known already.
 
     Refused: an archive that is damaged, encrypted or larger than `largest` when unpacked, that names
     files elsewhere, lacks a file or has it twice, and weights as pickled arrays.
     """
-    members = archive.members(path)
+    members = dict(archive.members(path) if members is None else members)
     described = [members[name] for name in (CONFIG, METADATA) if name in members]
     config, version = _described({each.name: archive.content(each, json_data.LARGEST) for each in described}, path)
     if WEIGHTS not in members:

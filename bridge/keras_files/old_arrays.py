@@ -21,7 +21,11 @@ from .old_kernels import Layers, Tensors, shapes_of
 # Classes that automatic names tell and arrays do not.
 NAMED = {
     "conv1d": "Conv1D",
+    "conv1d_transpose": "Conv1DTranspose",
     "conv2d_transpose": "Conv2DTranspose",
+    "conv3d_transpose": "Conv3DTranspose",
+    "depthwise_conv1d": "DepthwiseConv1D",
+    "depthwise_conv2d": "DepthwiseConv2D",
     "embedding": "Embedding",
     "locally_connected1d": "LocallyConnected1D",
     "locally_connected2d": "LocallyConnected2D",

@@ -43,15 +43,17 @@ class Saved:
     big_endian: bool = False
 
 
-def saved(path: Path) -> Saved:
+def saved(path: Path, members: Mapping[str, archive.Member] | None = None) -> Saved:
     """What a .pt or .pth file holds; only tensors and plain values come out, nothing is run.
+
+    `members` are those of the file where it is an archive and they are known already.
 
     Refused: whatever is no plain value, archives with code or with compressed files, and damaged ones.
     """
     try:
         file = opened(path)
         zipped = bytes(raw(file, 0, min(file.size, 4))) == archive.SIGNATURE
-        return _zipped(file) if zipped else _in_a_row(file)
+        return _zipped(file, members or archive.members(path)) if zipped else _in_a_row(file)
     except PickleError as error:
         raise BridgeError(
             f"{path} is not a whole file of weights ({error}). Save a state dict: torch.save(m.state_dict(), path)."
@@ -76,8 +78,7 @@ def check(file: Bytes, part: Part, what: str) -> None:
         raise damaged(file.path, what, "CRC-32")
 
 
-def _zipped(file: Bytes) -> Saved:
-    members = archive.members(file.path)
+def _zipped(file: Bytes, members: Mapping[str, archive.Member]) -> Saved:
     roots = [name.removesuffix("data.pkl") for name in members if f"/{name}".endswith("/data.pkl")]
     if len(roots) != 1:
         raise PickleError("it holds no data.pkl" if not roots else "it holds more than one data.pkl")

@@ -36,7 +36,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 NOTES = "__metadata__"
 LARGEST_HEADER = 32 << 20  # bytes; a tensor takes about 200
-MOST_VALUES = 500_000  # a tensor takes about 10
+MOST_VALUES = 150_000  # a tensor takes 7 at least
 
 
 @dataclass(frozen=True)

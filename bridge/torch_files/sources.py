@@ -17,6 +17,7 @@ from torch import Tensor
 from .. import integrity, preprocessing
 from ..errors import BridgeError
 from ..hdf5 import shown
+from ..keras_files.archive import Member
 from ..long_names import refuse_long
 from ..source import Array, Source, Stored
 from . import pickled_files, safetensors_files
@@ -69,13 +70,15 @@ def read_safetensors(path: Path) -> Source:
     )
 
 
-def read_pickled(path: Path, repeated: int = REPEATED) -> Source:
+def read_pickled(path: Path, repeated: int = REPEATED, members: Mapping[str, Member] | None = None) -> Source:
     """Every tensor of a .pt or .pth file. Only tensors and plain values are read, nothing is run.
+
+    `members` are those of the file where it is an archive and they are known already.
 
     Where the archive has checksums, each storage is held against its own when a tensor of it is fetched.
     Refused: tensors that repeat stored numbers so often that they take `repeated` bytes more than the file.
     """
-    saved = pickled_files.saved(path)
+    saved = pickled_files.saved(path, members)
     views = _views(saved.content)
     refuse_long(views, path)
     if not views:

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import bridge
 from bridge.keras_files import archive, json_data, keras_v3
@@ -103,6 +104,35 @@ def test_an_archive_is_read_however_it_was_packed(packed: Callable[..., Path], c
 
 def test_the_order_of_the_members_and_further_ones_do_not_matter(packed: Callable[..., Path]) -> None:
     assert_genuine(read(packed([("assets/vocabulary.txt", b"a"), *reversed(entries()), ("assets/", b"")])))
+
+
+@pytest.mark.parametrize(("more", "reason"), [(20_001, "lists 20001 files"), (19_000, "holds no metadata.json")])
+def test_an_archive_of_more_files_than_any_model_has_is_refused(more: int, reason: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.keras", "w") as made:
+        made.writestr("config.json", "{}")
+        for number in range(more - 1):
+            made.writestr(str(number), "")
+    with pytest.raises(bridge.BridgeError, match=reason):
+        bridge.read(tmp_path / "many.keras")
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.pt"])
+def test_the_members_of_an_archive_are_gone_through_once(
+    name: str, packed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = packed(entries()) if name == "model.keras" else tmp_path / name
+    if name == "model.pt":
+        torch.save({"a.weight": torch.zeros(2)}, path)
+    seen: list[Path] = []
+    real = archive.members
+
+    def counted(path: Path) -> Any:
+        seen.append(path)
+        return real(path)
+
+    monkeypatch.setattr(archive, "members", counted)
+    assert bridge.read(path)
+    assert seen == [path]
 
 
 def test_an_archive_that_was_written_in_one_go_is_read(tmp_path: Path) -> None:

@@ -454,6 +454,12 @@ DESTINATIONS = {
 }
 
 
+def test_names_that_are_empty_are_refused(file: Path, refused: Any) -> None:
+    assert "The destination has no name" in refused("convert", file, "")
+    assert "The name of the file is empty" in refused("inspect", "")
+    assert "The name of the file is empty" in refused("convert", file, "x.h5", "--like", "")
+
+
 @pytest.mark.parametrize(("kind", "message"), DESTINATIONS.items(), ids=DESTINATIONS.keys())
 def test_a_destination_that_cannot_be_written_is_one_line_and_code_2(
     kind: str, message: str, file: Path, refused: Any, tmp_path: Path
@@ -542,6 +548,47 @@ def test_an_answer_that_cannot_be_printed_is_one_line_and_code_2(
     assert reason in done.stderr
     assert done.stderr.endswith(f" {there} is written and complete.\n")
     assert len(load_file(there)) == 8
+
+
+@pytest.mark.parametrize("call", ["--help", "--version", "convert --help"])
+@pytest.mark.parametrize(("where", "reason"), [("> /dev/full", "No space left on device"), (">&-", "stdout is closed")])
+def test_help_that_cannot_be_printed_is_one_line_and_code_2(call: str, where: str, reason: str) -> None:
+    done = in_shell(f"{call} {where}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"The answer cannot be printed: {reason}" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["2> /dev/full", "2>&-"])
+def test_the_exit_code_says_it_where_stderr_cannot(where: str, tmp_path: Path) -> None:
+    for call in (f"inspect {tmp_path / 'nothing.h5'}", "inspect"):
+        done = in_shell(f"{call} {where}")
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+STOPPED = """
+import os, signal, sys, time
+import bridge.__main__ as cli
+def stopped(*_):
+    os.kill(os.getpid(), int(sys.argv[3]))
+    time.sleep(60)
+cli.convert.__globals__["safetensors_files"].write = stopped
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(cli.main(["convert", *sys.argv[1:3]]))
+"""
+
+
+@pytest.mark.parametrize(("stop", "line"), [(15, "bridge: stopped by SIGTERM.\n"), (2, "bridge: interrupted.\n")])
+def test_a_command_that_is_asked_to_stop_leaves_with_one_line_and_nothing_half_written(
+    stop: int, line: str, file: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "out.safetensors"
+    there.write_text("former")
+    before = sorted(tmp_path.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, file, there, str(stop)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (128 + stop, "", line)
+    assert (sorted(tmp_path.iterdir()), there.read_text()) == (before, "former")
 
 
 def test_an_answer_of_any_size_that_cannot_be_printed_is_one_line(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ METHODS = ("gradcam", "gradients", "occlusion")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explain; 0 when done, 1 where some images could not be used, 2 for bad input."""
-    return command.run("explain", act, parser().parse_intermixed_args(arguments))
+    return command.run("explain", parser(), arguments, act)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -23,8 +23,7 @@ DEFAULT_SIZE = (224, 224)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """List or extract; 0 when done, 1 where some images could not be used, 2 for bad input."""
-    options = parser().parse_intermixed_args(arguments)
-    return command.run("features", act, options)
+    return command.run("features", parser(), arguments, act)
 
 
 def parser() -> argparse.ArgumentParser:

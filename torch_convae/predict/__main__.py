@@ -22,7 +22,7 @@ from .work import FAILED, Job, predict
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict; 0 when done, 1 where some files could not be used (they are listed), 2 for bad input."""
-    return command.run("predict", act, parser().parse_intermixed_args(arguments))
+    return command.run("predict", parser(), arguments, act)
 
 
 def parser() -> argparse.ArgumentParser:

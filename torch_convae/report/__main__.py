@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import Parser
-from ..errors import ConvaeError, one_line
+from .. import command
+from ..errors import ConvaeError
 from ..files import write_whole
+from ..inputs import Failures
 from .page import page
 from .record import read_runs
 
@@ -17,23 +19,20 @@ OURS = b"<!doctype html>"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page; 0 when done, 2 for folders that hold no run."""
-    options = _parser().parse_args(arguments)
-    try:
-        out = _out(options.out, options.runs)
-        text = page(read_runs(options.runs))
-        write_whole(out, lambda beside: beside.write_text(text, encoding="utf-8"))
-    except ConvaeError as error:
-        print(f"torch_convae.report: {one_line(str(error))}", file=sys.stderr)
-        return 2
+    return command.run("report", _parser(), arguments, act)
+
+
+def act(options: argparse.Namespace) -> Failures:
+    """Write the page, as the flags say."""
+    out = _out(options.out, options.runs)
+    text = page(read_runs(options.runs))
+    write_whole(out, lambda beside: beside.write_text(text, encoding="utf-8"))
     print(out)
-    return 0
+    return Failures()
 
 
-def _parser() -> Parser:
-    made = Parser(
-        prog="python -m torch_convae.report",
-        description="One HTML page that needs nothing else: of one run, or of several side by side.",
-    )
+def _parser() -> argparse.ArgumentParser:
+    made = command.parser("report", "One HTML page that needs nothing else: of one run, or of several side by side.")
     made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, complete or not")
     made.add_argument(
         "--out", type=Path, metavar="FILE", help="the page (default: report.html in the run's folder; of several, here)"
