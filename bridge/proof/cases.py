@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..epsilon import MODERN, default_epsilon
 from ..layouts import RECURRENT
-from ..notes import HARD_GATES_UNTIL, MODERN_EPSILON, NORMALISATIONS, default_epsilon, version_of
+from ..notes import HARD_GATES_UNTIL, NORMALISATIONS
 from ..options import Options, renamed
 from ..pairing import kind_of_layer
 from ..plan import Copy, Plan
@@ -119,7 +120,7 @@ def _config(layer: Layer, source: Source, part: nn.Module, epsilon: float | None
     config = dict(config_of(source, layer.name))
     if layer.kind in NORMALISATIONS and config.get("epsilon") is None:
         batch = layer.kind == "BatchNormalization"
-        default = default_epsilon(source) if batch else MODERN_EPSILON
+        default = default_epsilon(source, layer.name) if batch else MODERN
         config["epsilon"] = default if epsilon is None else epsilon
     if layer.kind == "GroupNormalization" and config.get("groups") is None:
         config["groups"] = getattr(part, "num_groups", -1)
@@ -134,7 +135,7 @@ def _usual(source: Source, part: nn.Module) -> dict[str, Any]:
 
     torch's own modules have sigmoid gates for want of others, and Keras had others once.
     """
-    own, version = computed_by_module(part), version_of(source.keras_version)
+    own, version = computed_by_module(part), source.version
     if not isinstance(part, OURS) and version and version < HARD_GATES_UNTIL:
         own["recurrent_activation"] = "hard_sigmoid"
     return own
