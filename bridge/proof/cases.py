@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..beside import Map
 from ..epsilon import MODERN, default_epsilon
 from ..layouts import RECURRENT
 from ..notes import HARD_GATES_UNTIL, NORMALISATIONS
@@ -18,7 +19,7 @@ from ..pairing import kind_of_layer
 from ..plan import Copy, Plan
 from ..recurrent import OURS, computed_by_layer, computed_by_module, config_of
 from ..slots import Place, places, tensor_of
-from ..source import Array, Shape, Source, split
+from ..source import Array, Source, split
 from .trial import Case
 from .twin import one_level, twin
 
@@ -48,10 +49,12 @@ class Layer:
         return self.copies[0].target.rpartition(".")[0] if self.copies else ""
 
     @property
-    def maps(self) -> tuple[Shape | None, Shape | None]:
+    def maps(self) -> tuple[Map | None, Map | None]:
         """The maps that a layer's inputs were flattened from and that its outputs are reshaped to."""
-        found = {axis: each for copy in self.copies if copy.from_shape[1:] for axis, each in copy.transform.maps}
-        vectors = {axis: each for copy in self.copies if not copy.from_shape[1:] for axis, each in copy.transform.maps}
+        found = {axis: each for copy in self.copies if copy.from_shape[1:] for axis, each in copy.transform.flattened}
+        vectors = {
+            axis: each for copy in self.copies if not copy.from_shape[1:] for axis, each in copy.transform.flattened
+        }
         return found.get(0, None if self.kind == "Dense" else vectors.get(0)), found.get(1)
 
     @property
