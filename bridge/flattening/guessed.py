@@ -47,7 +47,7 @@ def guessed(source: Source) -> dict[str, Flat]:
         elif vector := next((shapes[role] for role in PER_VALUE if len(shapes.get(role, ())) == 1), None):
             chain.normalise(layer, vector[0])
         elif any(len(shape) > 1 for role, shape in shapes.items() if role != "alpha"):  # an embedding, say
-            waiting = waiting.behind(chain, 0, None, max(shapes.values(), key=len)[-1])
+            waiting = waiting.behind(chain, 0, None, max(shapes.values(), key=len)[-1], steps=True)
             chain, row = _Chain(), _Row()
     return found
 
@@ -96,24 +96,29 @@ class _Places:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A map that no layer has taken yet, by its channels, and the outputs of the layers of another branch since."""
+    """A map that no layer has taken yet, by its channels, and the outputs of the layers of another branch since.
+
+    `steps` are the outputs of those that give them for each step, all of which may be flattened.
+    """
 
     channels: int = 0
     units: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
 
-    def behind(self, chain: _Chain, values: int, flat: Flat | None, units: int) -> _Waiting:
+    def behind(self, chain: _Chain, values: int, flat: Flat | None, units: int, steps: bool = False) -> _Waiting:
         """What waits behind a layer that takes so many values and gives so many."""
         channels = self.channels or (0 if chain.joined else chain.channels)
         taken = flat is not None or values == channels
-        return _Waiting() if taken or not channels else _Waiting(channels, (*self.units, units))
+        if taken or not channels:
+            return _Waiting()
+        return _Waiting(channels, (*self.units, units), (*self.steps, *((units,) if steps else ())))
 
     def flat(self, values: int) -> Flat | None:
         """A map beside other values, but of no known sides, where so many are neither those nor a pooled map's, too."""
         beside = {0, *accumulate(reversed(self.units))}
         pooled = {self.channels + each for each in beside} | beside | {*self.units}
-        return (
-            Flat((), inferred=True) if self.channels and values > 2 * self.channels and values not in pooled else None
-        )
+        other = values in pooled or any(values % each == 0 for each in self.steps)
+        return Flat((), inferred=True) if self.channels and values > 2 * self.channels and not other else None
 
 
 @dataclass
