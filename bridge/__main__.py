@@ -18,6 +18,7 @@ from .hdf5 import LARGEST
 from .naming.names import SCHEMES
 from .plan import table
 from .printing import complain, prepare, say
+from .source import Shape
 from .stopping import Stopped, stoppable
 from .verify import verify_file
 
@@ -107,7 +108,12 @@ def adapting(verb: argparse.ArgumentParser) -> None:
     """What is left out, and what changes on the way."""
     group = verb.add_argument_group("adapting")
     more(group, "--skip", "GLOB", "layers, weights or targets to leave alone")
-    more(group, "--flatten", "LAYER=HxWxC", "the map that a Dense layer's Flatten takes, or none")
+    more(
+        group,
+        "--flatten",
+        "LAYER=HxWxC",
+        "the map that a Flatten takes (HxWxC+N: beside N other values), or none",
+    )
     more(group, "--unflatten", "LAYER=HxWxC", "the map that a Dense layer's outputs are reshaped to, or none")
     group.add_argument("--in-channels", type=int, metavar="N", help="make the first convolution one of N channels")
     group.add_argument(
@@ -274,15 +280,17 @@ def pair(text: str, option: str, form: str) -> tuple[str, str]:
     return old, new
 
 
-def flattened(text: str, option: str) -> tuple[str, tuple[int, ...] | None]:
-    """An option of the form LAYER=HxWxC (two to four sizes), or LAYER=none."""
+def flattened(text: str, option: str) -> tuple[str, Shape | list[Shape] | None]:
+    """An option of the form LAYER=HxWxC (two to four sizes), LAYER=HxWxC+N for one beside others, or LAYER=none."""
     layer, map_ = pair(text, option, "LAYER=HxWxC")
     if map_ == "none":
         return layer, None
-    sizes = map_.split("x")
-    if not 2 <= len(sizes) <= 4 or not all(each.isdecimal() for each in sizes):
+    parts = [part.split("x") for part in map_.split("+")]
+    least = 2 if len(parts) == 1 else 1
+    if not all(least <= len(part) <= 4 and all(each.isdecimal() for each in part) for part in parts):
         raise BridgeError(f"--{option} {text!r} is not of the form LAYER=HxWxC.")
-    return layer, tuple(int(each) for each in sizes)
+    sizes = [tuple(int(each) for each in part) for part in parts]
+    return layer, sizes[0] if len(sizes) == 1 else sizes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,11 +16,12 @@ from . import atomic, tail
 from .adaptation import adapted
 from .errors import BridgeError
 from .formats import read
+from .inside import note_on
 from .naming import names
 from .options import Choices, Options
 from .recurrent import special
 from .source import Source, split
-from .state_dict import Entry, as_state, entries
+from .state_dict import Entry, as_state, chosen_model, entries
 from .torch_files import pickled_files, safetensors_files
 from .transform import Transform, identity
 from .unclassed import guessed
@@ -74,16 +75,14 @@ def convert(
     changed = adapted(given, options)
     if partial := [key for key, stored in changed.stored.items() if stored.rows is not None]:
         raise BridgeError(f"{given.name}: the new classes have no rows in {partial[0]}. Load into a module instead.")
-    named = entries(changed, names.scheme(to), options)
+    scheme = names.scheme(to)
+    named = entries(changed, scheme, options)
     tensors = {entry.name: entry.tensor(changed) for entry in named}
     with atomic.replacing(path) as beside:
         write(tensors, beside, metadata(changed) | {"order": "\n".join(tensors)})
-    return Conversion(
-        path,
-        _shown(named),
-        _skipped(given, changed, named, options, to),
-        (*changed.notes, *special(changed), *guessed(changed)),
-    )
+    model = chosen_model(changed, scheme, options)
+    notes = (*changed.notes, *([note_on(model)] if model else []), *special(changed), *guessed(changed))
+    return Conversion(path, _shown(named), _skipped(given, changed, named, options, to), notes)
 
 
 def _to_keras(given: Source, path: Path, like: str | PathLike[str] | None, options: Options) -> Conversion:

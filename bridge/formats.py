@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from . import tail, torch_files
+from .beside import Said
 from .errors import BridgeError, is_strange
 from .hdf5 import LARGEST, bytes_of, open_file, regular, shown
 from .keras_files import archive, keras_0, keras_h5, keras_v3
 from .long_names import refuse_long
-from .source import Shape, Source
+from .source import Source
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
@@ -29,7 +30,7 @@ def read(
     largest: int = LARGEST,
     dim_ordering: str | None = None,
     kernels: str | None = None,
-    flatten: Mapping[str, Shape | None] | None = None,
+    flatten: Mapping[str, Said | None] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Source:
     """The weights in a file, lazily: "layer/role" -> array, and what the file says of itself.

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from .adaptation import adapted
 from .errors import BridgeError
-from .flattening.flatten import OF_ROWS, Maps, maps_of
+from .flattening.flatten import OF_ROWS
+from .inside import nearest, note_on
 from .keras_files.old_arrays import told
 from .layouts import KINDS, Layout, kind_of_weights
 from .normalised import transform_of
 from .notes import notes_on
-from .options import Choices, Options, renamed, shortened
-from .pairing import kind_of_layer, paths_by_name, paths_by_order, refuse_unknown
+from .options import Choices, Options, shortened
 from .plan import Copy, Plan
 from .recurrent import refusal
-from .slots import Place, Places, Slot, places, tensor_of
-from .source import Shape, Source, split
+from .sides import Sides, paired
+from .slots import Place, Places, Slot, tensor_of
+from .source import Source, split
 from .transform import Transform, identity
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def prepared(source: Source, module: nn.Module, options: Options) -> Source:
     given = adapted(source, options)
     if given.undecided or (given.keras_version or "").split(".")[0] != "1":
         return given
-    sides = _pair(given, module, options)
+    sides = paired(given, module, options)
     originals = {split(name)[0]: split(key)[0] for key, name in sides.current.items()}
     kinds = {
         originals[layer]: sides.kinds.get(layer) or sides.places.places[path].kinds[0]
@@ -66,7 +67,7 @@ def planned(source: Source, module: nn.Module, options: Options) -> Plan:
     for layer, map_ in source.flattened.items():
         if options.flatten.get(layer, map_) != map_:
             raise BridgeError(f"{source.name}: {layer} is read as flattened from {map_}; give flatten to bridge.read.")
-    sides = _pair(source, module, options)
+    sides = paired(source, module, options)
     copied, reasons = _copies(sides)
     _refuse_misfits(source, copied)
     _refuse_complex(sides, copied)
@@ -76,46 +77,6 @@ def planned(source: Source, module: nn.Module, options: Options) -> Plan:
     if options.strict:
         _refuse_leftovers(plan)
     return plan
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The source and the module, and the place that each layer of the source finds."""
-
-    source: Source
-    module: nn.Module
-    options: Options
-    places: Places
-    current: Mapping[str, str]  # source key -> its name after rename
-    paths: Mapping[str, str]  # layer name after rename -> path of its place
-    kinds: Mapping[str, str]  # layer name after rename -> Keras class, where it has a place
-    maps: Maps
-
-
-def _pair(source: Source, module: nn.Module, options: Options) -> Sides:
-    refuse_unknown(options.by)
-    where = places(module, options.prefix, options.names)
-    options.check_skips([*source, *source.layers, *(slot.target for slot in where.slots)])
-    options.check_flatten(list(source.layers))
-    current = renamed(source, options.rename)
-    layers: dict[str, dict[str, Shape]] = {}
-    for key, name in current.items():
-        layer, role = split(name)
-        layers.setdefault(layer, {})[role] = source.shapes[key]
-    if options.by == "order":
-        paths = paths_by_order(layers, source, where, options, type(module).__name__)
-    else:
-        paths = paths_by_name(layers, source.layout, where)
-    kinds: dict[str, str] = {}
-    parts: dict[str, nn.Module] = {}
-    if source.layout == "keras":
-        originals = {split(name)[0]: split(key)[0] for key, name in current.items()}
-        for layer, path in paths.items():
-            if path in where.places:
-                kind = kind_of_layer(source, originals[layer], layers[layer], where.places[path])
-                kinds |= {layer: kind} if kind else {}
-                parts[originals[layer]] = module.get_submodule(where.places[path].module)
-    return Sides(source, module, options, where, current, paths, kinds, maps_of(source, parts))
 
 
 def _copies(sides: Sides) -> tuple[dict[str, Copy], dict[str, str]]:
@@ -253,6 +214,8 @@ def _nothing_matches(source: Source, module: nn.Module, where: Places) -> str:
     for path, part in module.named_modules():
         if path and any(name in source.layers for name, _ in part.named_children()):
             return f"{text}Try prefix={path!r}."
+    if model := nearest(list(source.layers), where):
+        return f"{text}Try {model.rule}."
     return f"{text}Pair the names with rename or by='order', or check the file."
 
 
@@ -265,6 +228,7 @@ def _account(sides: Sides, copied: Mapping[str, Copy], reasons: dict[str, str]) 
         if slot.counts and slot.target not in filled and id(tensor_of(module, slot.target)) not in done:
             reasons[slot.target] = _no_source(sides, slot)
     taken = {copy.source for copy in copied.values()}
+    inside = (note_on(sides.inside),) if sides.inside else ()
     return Plan(
         source=source.name,
         module=type(module).__name__,
@@ -273,7 +237,7 @@ def _account(sides: Sides, copied: Mapping[str, Copy], reasons: dict[str, str]) 
         skipped=tuple(key for key in source if key not in taken),
         untouched=tuple(name for name in reasons if name not in source),
         reasons=reasons,
-        notes=(*source.notes, *notes_on(source, module, _places_of(sides, copied), sides.kinds)),
+        notes=(*source.notes, *inside, *notes_on(source, module, _places_of(sides, copied), sides.kinds)),
         preprocessing=source.preprocessing,
     )
 

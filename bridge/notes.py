@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
+from .epsilon import APPLICATIONS, MODERN, default_epsilon, epsilon_of
 from .normalised import open_order
 from .recurrent import config_of
 from .slots import Place
 from .source import Source
 
 NORMALISATIONS = frozenset({"BatchNormalization", "LayerNormalization", "GroupNormalization"})
-MODERN_EPSILON = 1e-3
-# DenseNets and ResNets of the first version have layers of these names, and this epsilon.
-OF_APPLICATIONS, APPLICATIONS_EPSILON = frozenset({"conv1_bn", "conv2_block1_0_bn"}), 1.001e-5
 HARD_GATES_UNTIL = (2, 3)  # from 2.3.0 on the gates of LSTM and GRU are sigmoid where nothing else is said
 
 
@@ -42,45 +40,15 @@ def _several(names: list[str]) -> str:
     return f"{names[0]} has" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more have"
 
 
-def epsilon_of(source: Source, layer: str) -> float | None:
-    """The epsilon of a normalisation, where the file says it."""
-    said = config_of(source, layer).get("epsilon")
-    return float(said) if isinstance(said, (int, float)) else None
-
-
-def default_epsilon(source: Source) -> float:
-    """The epsilon of a source's BatchNormalization layers where it does not say: that of Keras's version.
-
-    Networks of keras-applications that are known by their layers' names have another of their own.
-    """
-    if source.layers.keys() >= OF_APPLICATIONS:
-        return APPLICATIONS_EPSILON
-    version = version_of(source.keras_version)
-    if version is None or version >= (1, 2) or version == (1,):
-        return MODERN_EPSILON
-    return 1e-5 if version >= (1, 0, 8) else 1e-6
-
-
-def version_of(text: str | None) -> tuple[int, ...] | None:
-    """A version as numbers, as far as it has them: "2.2.4-tf" is (2, 2, 4)."""
-    numbers: list[int] = []
-    for part in (text or "").split("."):
-        digits = part.partition("-")[0]
-        if not digits.isdecimal():
-            break
-        numbers.append(int(digits))
-    return tuple(numbers) or None
-
-
 def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> Iterator[str]:
-    config, own = config_of(source, layer), getattr(part, "eps", MODERN_EPSILON)
-    said, default = epsilon_of(source, layer), MODERN_EPSILON
+    config, own = config_of(source, layer), getattr(part, "eps", MODERN)
+    said, default = epsilon_of(source, layer), MODERN
     if kind == "BatchNormalization":
-        default = default_epsilon(source)
+        default = default_epsilon(source, layer)
     if said is not None and own != said:
         yield f"eps={own:g}, the file epsilon={said:g}: outputs differ until it is set."
     elif said is None and own != default:
-        usual = "these networks have" if default == APPLICATIONS_EPSILON else "Keras's default is"
+        usual = "these networks have" if default == APPLICATIONS else "Keras's default is"
         yield f"eps={own:g}; {usual} {default:g} and this file does not say."
     if kind == "LayerNormalization" and open_order(source, layer, source.layers[layer]):
         yield "one size along both of its axes, and nothing tells whether channels come first; they are taken to."
@@ -93,7 +61,7 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
 
 
 def _gates(source: Source, layer: str, kind: str) -> Iterator[str]:
-    version = version_of(source.keras_version)
+    version = source.version
     if not config_of(source, layer) and version and version < HARD_GATES_UNTIL:
         yield (
             f"sigmoid gates; a {kind} of Keras {source.keras_version} has hard_sigmoid ones unless something else is "

@@ -9,11 +9,12 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, TypedDict
 
+from .beside import Said
 from .errors import BridgeError
-from .source import Shape, Source, split
+from .source import Source, split
 
 Rename = Mapping[str, str] | Sequence[tuple[str, str]]
-Flattened = Mapping[str, Shape | None]
+Flattened = Mapping[str, Said | None]
 Classes = tuple[Sequence[str], Sequence[str] | Mapping[str, str | Sequence[str]]]
 
 
@@ -26,7 +27,8 @@ class Choices(TypedDict, total=False):
     refuses anything skipped or untouched. `names` is the scheme by which the module names its layers (by
     default what the paths look like). `by="order"` pairs layers by kind and order instead of by name.
     `flatten` gives the map in front of a Dense layer, {"fc1": (height, width, channels)} or None for no
-    Flatten, where the file does not; `unflatten` the map that a Dense layer's outputs are reshaped to.
+    Flatten, where the file does not; of a map beside ten other values it is ((height, width, channels), 10).
+    `unflatten` is the map that a Dense layer's outputs are reshaped to.
 
     These change the weights on their way, and the plan says how: `in_channels` makes the first convolution
     one of that many channels, `flip_input` turns BGR into RGB and back, `fold_batch_norm` folds

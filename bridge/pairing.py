@@ -52,19 +52,19 @@ def _deeper(rest: Sequence[str], found: Mapping[str, str], free: set[str], where
     Keras's .h5 files name a layer by the outermost model and its own name, or by the model alone where that
     has one layer; a module that folds time away has no part for the model that is applied to each step.
     """
-    inside: dict[str, list[str]] = {}
-    ends: dict[tuple[str, str], list[str]] = {}
+    inside: dict[str, dict[str, str]] = {}
+    ends: dict[tuple[str, str], dict[str, str]] = {}
     for path in sorted(free):
-        own = _own_name(where.keras_names.get(path, path))
-        for outer in _above(path):
-            inside.setdefault(outer, []).append(path)
-            ends.setdefault((outer, own), []).append(path)
+        own, same = _own_name(where.keras_names.get(path, path)), where.tied.get(path, path)
+        for outer in _above(path):  # a layer that is shared in there is one
+            inside.setdefault(outer, {}).setdefault(same, path)
+            ends.setdefault((outer, own), {}).setdefault(same, path)
     wanted: dict[str, list[str]] = {}
     for layer in rest:
         nearest = next((found[each] for each in _above(layer) if each in found), "")
-        paths = inside.get(found[layer], []) if layer in found else ends.get((nearest, _own_name(layer)), [])
+        paths = inside.get(found[layer], {}) if layer in found else ends.get((nearest, _own_name(layer)), {})
         if len(paths) == 1:
-            wanted.setdefault(paths[0], []).append(layer)
+            wanted.setdefault(next(iter(paths.values())), []).append(layer)
     return {layers[0]: path for path, layers in wanted.items() if len(layers) == 1}
 
 

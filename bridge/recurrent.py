@@ -10,6 +10,7 @@ from torch import nn
 from . import rnn
 from .directions import side_of
 from .layouts import RECURRENT, kind_of_weights
+from .naming.auto_names import DEEPEST
 from .source import Source
 
 OURS = (rnn.SimpleRNN, rnn.LSTM, rnn.GRU)
@@ -68,18 +69,34 @@ def computed_by_module(module: nn.Module) -> dict[str, Any]:
 
 
 def config_of(source: Source, layer: str) -> Mapping[str, Any]:
-    """The configuration of a layer, where the file has one; that of the layer inside a wrapper."""
+    """The configuration of a layer, where the file has one; that of the layer or cell inside what applies it."""
     known = source.configs
-    if layer in known and "cell" not in known[layer]:
-        return _inner(known[layer])
-    return _inner(known.get(layer.rpartition("/")[0], {}), side_of(layer) == "backward")
+    parts = layer.split("/", DEEPEST)
+    for depth in range(len(parts), 0, -1):
+        if config := known.get("/".join(parts[:depth])):
+            inside = parts[depth:]
+            backward = bool(inside) and side_of(inside[0]) == "backward"
+            return {} if "layers" in config else _computing(config, backward, parts[-1])
+    return {}
 
 
-def _inner(config: Mapping[str, Any], backward: bool = False) -> Mapping[str, Any]:
-    """What a wrapper applies; the second layer of a Bidirectional may have its own."""
-    wrapped = (config.get("backward_layer") if backward else None) or config.get("layer")
-    inner = wrapped.get("config") if isinstance(wrapped, dict) else config
-    return inner if isinstance(inner, dict) else {}
+def _computing(config: Mapping[str, Any], backward: bool, name: str) -> Mapping[str, Any]:
+    """What a wrapper applies, or an RNN repeats; the second layer of a Bidirectional may have its own.
+
+    Of several cells in one RNN it is that of this name; none where they are called otherwise.
+    """
+    config = (_inner(config, "backward_layer") if backward else None) or _inner(config, "layer") or config
+    cell = _inner(config, "cell")
+    if cell is None or not isinstance(cells := cell.get("cells"), list):
+        return cell or config
+    configs = [each["config"] for each in cells if isinstance(each, dict) and isinstance(each.get("config"), dict)]
+    return next((each for each in configs if each.get("name") == name), {})
+
+
+def _inner(config: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    entry = config.get(key)
+    inner = entry.get("config") if isinstance(entry, dict) else None
+    return inner if isinstance(inner, dict) else None
 
 
 def _name(activation: Any, source: Source) -> str | None:

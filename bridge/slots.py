@@ -55,13 +55,15 @@ class Places:
     """Every slot of a module, the places they form, and what Keras calls them.
 
     `declared` is true where the module says so itself, through a `keras_layers` property
-    {module path: Keras layer name}; its auto-numbered names are canonical, counted from zero.
+    {module path: Keras layer name}; its auto-numbered names are canonical, counted from zero. `tied` is the first
+    path of each place whose module stands at several.
     """
 
     slots: tuple[Slot, ...]
     places: Mapping[str, Place]
     keras_names: Mapping[str, str]
     declared: bool
+    tied: Mapping[str, str]
 
     @cached_property
     def by_path(self) -> Mapping[tuple[str, str], Slot]:
@@ -77,16 +79,20 @@ def places(module: nn.Module, prefix: str = "", scheme: str | None = None) -> Pl
     start = f"{prefix}." if prefix else ""
     slots: list[Slot] = []
     found: dict[str, Place] = {}
+    firsts: dict[tuple[int, str], str] = {}
+    tied: dict[str, str] = {}
     for path, layer in part.named_modules(remove_duplicate=False):
         own = list(_slots(layer, path, start))
         slots += own
-        found |= {place.path: place for place in _places(layer, path, own, start)}
+        for place in _places(layer, path, own, start):
+            found[place.path] = place
+            tied[place.path] = firsts.setdefault((id(layer), place.path[len(path) :]), place.path)
     declared: Mapping[str, str] | None = getattr(part, "keras_layers", None)
     if declared is not None and scheme is None:
-        return Places(tuple(slots), found, {_slashed(path): name for path, name in declared.items()}, declared=True)
+        return Places(tuple(slots), found, {_slashed(path): name for path, name in declared.items()}, True, tied)
     kinds = {path: place.kinds[0] for path, place in found.items() if not place.kinds[0].startswith("Separable")}
     chosen = names.scheme(scheme) if scheme else names.detect(kinds)
-    return Places(tuple(slots), found, chosen.to_keras(kinds), declared=False)
+    return Places(tuple(slots), found, chosen.to_keras(kinds), False, tied)
 
 
 def tensor_of(module: nn.Module, target: str) -> Tensor:

@@ -86,6 +86,17 @@ class Source(Mapping[str, Array]):
         return self.path.name if self.path else "the given weights"
 
     @property
+    def version(self) -> tuple[int, ...] | None:
+        """Keras's version as numbers, as far as it has them: "2.2.4-tf" is (2, 2, 4)."""
+        numbers: list[int] = []
+        for part in (self.keras_version or "").split("."):
+            digits = part.partition("-")[0]
+            if not digits.isdecimal():
+                break
+            numbers.append(int(digits))
+        return tuple(numbers) or None
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """All files that it comes from."""
         return (*((self.path,) if self.path else ()), *self.parts)

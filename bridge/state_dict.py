@@ -12,6 +12,7 @@ from .convolved import as_convolution, as_linear
 from .directions import half_of
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, maps_of
+from .inside import Model, model_with_names
 from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
 from .naming import names
 from .normalised import transform_of
@@ -63,11 +64,10 @@ def entries(source: Source, scheme: names.Scheme, options: Options) -> list[Entr
 
 
 def _torch(source: Source, scheme: names.Scheme, options: Options) -> Iterator[Entry]:
-    kinds = {layer: kind_of_torch_weight(shapes.get("weight", ())) for layer, shapes in source.layers.items()}
+    kinds = _torch_kinds(source)
     own = names.detect(kinds)
-    keras = own.to_keras(kinds)
-    keras = {layer: keras.get(layer, layer) for layer in kinds}
-    named = _named(source, scheme, {keras[layer]: kind for layer, kind in kinds.items()})
+    keras = _keras_names(source)
+    named = _named(source, scheme, {keras[layer]: kind for layer, kind in kinds.items()}, options)
     for key, shape in source.shapes.items():
         layer, role = split(key)
         if options.skips([key, layer]) or keras[layer] not in named:
@@ -80,9 +80,20 @@ def _torch(source: Source, scheme: names.Scheme, options: Options) -> Iterator[E
         yield Entry(_dotted(name, role), key, transform)
 
 
+def _torch_kinds(source: Source) -> dict[str, str]:
+    return {layer: kind_of_torch_weight(shapes.get("weight", ())) for layer, shapes in source.layers.items()}
+
+
+def _keras_names(source: Source) -> dict[str, str]:
+    """What Keras calls the layers of a state dict, as far as one of the naming schemes knows them."""
+    kinds = _torch_kinds(source)
+    known = names.detect(kinds).to_keras(kinds)
+    return {layer: known.get(layer, layer) for layer in kinds}
+
+
 def _keras(source: Source, scheme: names.Scheme, options: Options) -> Iterator[Entry]:
     kinds = {layer: _kind(source, layer, options) for layer in source.layers}
-    named = _named(source, scheme, kinds)  # of all layers: a number may depend on those before it
+    named = _named(source, scheme, kinds, options)  # of all layers: a number may depend on those before it
     maps = maps_of(source)
     for key, shape in source.shapes.items():
         layer, role = split(key)
@@ -133,13 +144,28 @@ def _dotted(layer: str, parameter: str) -> str:
     return f"{layer}.{parameter}".replace("/", ".").lstrip(".")
 
 
-def _named(source: Source, scheme: names.Scheme, kinds: Mapping[str, str]) -> dict[str, str]:
-    named = scheme.from_keras(kinds)
-    if not named:
-        raise BridgeError(
-            f"{source.name} holds no layer that {scheme.name} has a name for: it has {shortened(list(kinds))}."
-        )
-    return named
+def _named(source: Source, scheme: names.Scheme, kinds: Mapping[str, str], options: Options) -> dict[str, str]:
+    if named := scheme.from_keras(kinds):
+        return named
+    if model := _model(source, scheme, kinds, options):
+        own = scheme.from_keras(model.own(kinds))
+        return {layer: own[name] for layer, name in model.names.items() if name in own}
+    raise BridgeError(
+        f"{source.name} holds no layer that {scheme.name} has a name for: it has {shortened(list(kinds))}."
+    )
+
+
+def chosen_model(source: Source, scheme: names.Scheme, options: Options) -> Model | None:
+    """The one of the source's models whose layers alone have names in the scheme; None where that is not so."""
+    if source.layout == "torch":
+        named = _keras_names(source)
+        return _model(source, scheme, {named[layer]: kind for layer, kind in _torch_kinds(source).items()}, options)
+    return _model(source, scheme, {layer: _kind(source, layer, options) for layer in source.layers}, options)
+
+
+def _model(source: Source, scheme: names.Scheme, kinds: Mapping[str, str], options: Options) -> Model | None:
+    kept = [layer for layer in kinds if not options.skips([layer])]
+    return model_with_names(kinds, kept, scheme, source.name)
 
 
 def _kind(source: Source, layer: str, options: Options) -> str:

@@ -9,6 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from .beside import Beside, Map
 from .reorder import write_permuted
 from .source import Array, Shape
 
@@ -17,7 +18,8 @@ from .source import Array, Shape
 class Transform:
     """Steps that move numbers and never change one. In this order, each only where it is given:
 
-    `row` takes one row of axis 0. `gates` puts the equal parts of the last axis in another order.
+    `row` takes one row of axis 0. `gates` puts the equal parts of the last axis in another order. `beside` turns
+    each map among the values of an axis by itself, where it holds several or other values, too.
     `maps` unfolds an axis into the (height, width, channels) it was flattened from, or (steps, channels), or
     (depth, height, width, channels); PyTorch has the channels first. `axes` are Keras's axes in PyTorch's
     order, an unfolded one staying together unless `apart`. `joined` are the axes of the result, each of which
@@ -27,6 +29,7 @@ class Transform:
     axes: tuple[int, ...]
     row: int | None = None
     gates: tuple[int, ...] | None = None
+    beside: tuple[tuple[int, Beside], ...] = ()
     maps: tuple[tuple[int, Shape], ...] = ()
     joined: tuple[tuple[int, ...], ...] | None = None
     apart: bool = False
@@ -38,8 +41,15 @@ class Transform:
         """The number of axes of the Keras array."""
         return len(self.axes) + (self.row is not None)
 
-    def unfolding(self, axis: int, map_: Shape, inferred: bool = False) -> Transform:
-        """The same, where an axis was flattened from a map."""
+    @property
+    def flattened(self) -> tuple[tuple[int, Map], ...]:
+        """The axes that were flattened, each with what from."""
+        return (*self.beside, *self.maps)
+
+    def unfolding(self, axis: int, map_: Map, inferred: bool = False) -> Transform:
+        """The same, where an axis was flattened from a map, or holds several."""
+        if isinstance(map_, Beside):
+            return replace(self, beside=(*self.beside, (axis, map_)), inferred=self.inferred or inferred)
         return replace(self, maps=(*self.maps, (axis, map_)), inferred=self.inferred or inferred)
 
     def shape(self, keras: Shape) -> Shape:
@@ -69,6 +79,8 @@ class Transform:
         steps = tensor.reshape(self._moved(keras))
         inverse = [self._order.index(axis) for axis in range(len(self._order))]
         folded = steps.permute(inverse).reshape(rest)
+        for axis, each in self.beside:
+            folded = folded.index_select(axis, torch.from_numpy(each.order).argsort())
         if self.gates is None:
             return folded
         parts = folded.reshape(*rest[:-1], len(self.gates), -1)
@@ -89,6 +101,8 @@ class Transform:
         if self.gates is not None:
             parts = given.reshape(*given.shape[:-1], len(self.gates), -1)
             given = parts[..., list(self.gates), :].flatten(-2)
+        for axis, each in self.beside:
+            given = given.index_select(axis, torch.from_numpy(each.order))
         return given.reshape(self._sizes(tuple(given.shape))) if self.maps else given
 
     def _sizes(self, rest: Shape) -> Shape:
@@ -130,6 +144,7 @@ class Transform:
         steps = [f"row {self.row}"] if self.row is not None else []
         if self.gates:
             steps.append(f"gates {self.gates}")
+        steps += [f"flattened {map_} beside each other, of each map channels first" for _, map_ in self.beside]
         steps += [f"flattened {map_} {_named(map_)}" for _, map_ in self.maps]
         if self.axes != tuple(range(len(self.axes))):
             steps.append(f"axes {self.axes}")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..epsilon import default_epsilon
 from ..errors import BridgeError
 from ..layouts import kind_of_torch_weight
 from ..naming import names
-from ..notes import default_epsilon, version_of
 from ..options import shortened
 from ..source import Array, Source, Stored, split
 from .axes import Outputs, key_of, outputs
@@ -50,11 +50,10 @@ def fold_batch_norm(source: Source, epsilon: float | None = None, pairs: Mapping
             f"{source.name}: no batch normalisation can be folded ({reasons or 'there is none'}). "
             f"Load the weights as they are{pair if reasons else ''}."
         )
-    default = _default_epsilon(source) if epsilon is None else epsilon
-    said = {} if epsilon is not None else found.epsilons
-    assumed = default if epsilon is None and not said.keys() >= found.follows.keys() else None
-    width = widths(source)
-    norms = {layer: _Norm(source, norm, width[norm], said.get(norm, default)) for norm, layer in found.follows.items()}
+    said = found.epsilons if epsilon is None else dict.fromkeys(found.follows, epsilon)
+    assumed = {norm: _default_epsilon(source, norm) for norm in found.follows if norm not in said}
+    epsilons, width = {**assumed, **said}, widths(source)
+    norms = {layer: _Norm(source, norm, width[norm], epsilons[norm]) for norm, layer in found.follows.items()}
     return _renamed(
         replace(
             source,
@@ -79,7 +78,7 @@ class _Norm:
     def factor(self) -> Array:
         """What each channel is multiplied by."""
         variance = self._weight(3, 1.0)
-        version = version_of(self.source.keras_version) or ()
+        version = self.source.version or ()
         apart = len(version) > 1 and version < DEVIATIONS_BEFORE
         with np.errstate(invalid="ignore"):  # refused in the next line
             deviation = np.sqrt(variance) + self.epsilon if apart else np.sqrt(variance + self.epsilon)
@@ -144,8 +143,8 @@ def _outputs(source: Source, layer: str, width: int) -> Outputs:
     return found
 
 
-def _default_epsilon(source: Source) -> float:
-    return TORCH_EPSILON if source.layout == "torch" and not source.keras_version else default_epsilon(source)
+def _default_epsilon(source: Source, norm: str) -> float:
+    return TORCH_EPSILON if source.layout == "torch" and not source.keras_version else default_epsilon(source, norm)
 
 
 def _configured(source: Source, follows: Mapping[str, str]) -> Entry | None:
@@ -177,7 +176,7 @@ def _without_arguments(node: Any) -> Any:
     return node
 
 
-def _notes(source: Source, found: Pairs, assumed: float | None) -> list[str]:
+def _notes(source: Source, found: Pairs, assumed: Mapping[str, float]) -> list[str]:
     """What was done, what was taken for granted, and what was left."""
     pairs = shortened([f"{norm} into {layer}" for norm, layer in found.follows.items()])
     notes = [f"Folded {_counted(found.follows)} into the layer in front: {pairs}."]
@@ -186,8 +185,9 @@ def _notes(source: Source, found: Pairs, assumed: float | None) -> list[str]:
             "Which layer a batch normalisation follows was told by names and order alone. Where an activation other "
             "than ReLU stands in between, folding is wrong; square kernels were taken for those of plain convolutions."
         )
-    if assumed is not None:
-        notes.append(f"The file does not say the batch normalisations' epsilon; {assumed:g} was taken, the default.")
+    if assumed:
+        taken = " or ".join(f"{each:g}" for each in dict.fromkeys(assumed.values()))
+        notes.append(f"The file does not say the batch normalisations' epsilon; {taken} was taken, the default.")
     without = [layer for layer in found.follows.values() if key_of(layer, "bias") not in source]
     if without:
         notes.append(f"{shortened(without)} had no bias and now {'have' if len(without) > 1 else 'has'} one.")

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ..beside import Beside, Map, map_of, values_of
 from ..errors import BridgeError
 from ..options import Flattened, Options
 from ..source import Shape, Source
@@ -83,24 +84,27 @@ class Maps:
                 transform = transform.unfolding(len(shape) + side.axis, *map_)
         return transform
 
-    def _map(self, side: _Side, layer: str, shape: Shape, own: Shape | None) -> tuple[Shape, bool] | None:
+    def _map(self, side: _Side, layer: str, shape: Shape, own: Shape | None) -> tuple[Map, bool] | None:
         """The map in the side's axis of a weight, and whether it is inferred; None where there is none."""
         if side.axis is None or len(shape) < -side.axis:
             return None
         values = shape[side.axis]
         if layer in side.said:
             chosen = side.said[layer]
-            if chosen is not None and prod(chosen) != values:
+            said = map_of(chosen) if chosen else None
+            if said is not None and values_of(said) != values:
+                what = f"those of {said}" if isinstance(said, Beside) else f"those of a {said} map"
                 raise BridgeError(
-                    f"{self.source.name}: {layer} {side.deals} {values} values, not those of a {tuple(chosen)} map. "
-                    f"Correct {side.option}."
+                    f"{self.source.name}: {layer} {side.deals} {values} values, not {what}. Correct {side.option}."
                 )
-            return (tuple(chosen), False) if chosen else None
+            return (said, False) if said else None
         flat = side.known.get(layer) or side.known.get(layer.rpartition("/")[0])  # of a wrapper: what it wraps
         if flat is None:
             return None
         if own is not None and (flat.inferred or not flat.shape):
             return own, False
+        if flat.beside and not flat.mixed and flat.shape == (values,):
+            return Beside(tuple(_sizes(part) for part in flat.beside)), flat.inferred
         whole = _completed(flat, values)
         if whole is None or flat.mixed or flat.kept:
             raise BridgeError(f"{self.source.name}: {_untold(flat, layer, side, values)}")
@@ -192,6 +196,12 @@ def _completed(flat: Flat, values: int) -> Shape | None:
     return whole if prod(whole) == values else None
 
 
+def _sizes(part: Flat) -> Shape:
+    """A part's map, or its values in one row where PyTorch has them in Keras's order."""
+    sizes = tuple(size or 0 for size in part.shape)
+    return sizes if part.moves else (prod(sizes),)
+
+
 def _untold(flat: Flat, layer: str, side: _Side, values: int) -> str:
     """Why a map is not known, and what to say."""
     whole = _completed(flat, values)
@@ -209,4 +219,5 @@ def _untold(flat: Flat, layer: str, side: _Side, values: int) -> str:
     else:
         what = f"{layer} gives {values} values for a map and for other uses, and not all can be put in PyTorch's order."
     form = whole or NAMES.get(len(flat.shape), "(height, width, channels)")
-    return f"{what} Say it with {side.option}={{{layer!r}: {form}}}, or None where they stay in Keras's order."
+    beside = "" if whole or side.option != "flatten" else ", ((height, width, channels), 10) beside 10 other values"
+    return f"{what} Say it with {side.option}={{{layer!r}: {form}}}{beside}, or None where they stay in Keras's order."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -22,25 +22,32 @@ def guessed(source: Source) -> dict[str, Flat]:
     columns of a picture may be its steps.
     """
     found: dict[str, Flat] = {}
-    chain, row, places = _Chain(), _Row(), _Places()
+    chain, row, places, waiting = _Chain(), _Row(), _Places(), _Waiting()
+    units: set[int] = set()  # the outputs of all Dense layers
     for layer, shapes in source.layers.items():
         if convolution := _convolution(layer, shapes, source.kinds.get(layer)):
             chain.add(convolution)
-            row, places = _Row(), _Places()
+            row, places, waiting = _Row(), _Places(), _Waiting()
         elif (values := _taken(shapes)) is not None:
             flat = (
-                chain.flat(values, recurrent="recurrent_kernel" in shapes) or row.flat_of(values) or places.flat(values)
+                chain.flat(values, "recurrent_kernel" in shapes, units)
+                or row.flat_of(values)
+                or places.flat(values)
+                or waiting.flat(values)
             )
             if flat and flat.moves:
                 found |= dict.fromkeys((name for name, width in chain.between.items() if width == values), flat)
                 found[layer] = flat
                 row = row if row.flat == flat else _Row(values, flat)
             row.units.add(shapes["kernel"][-1])
+            units.add(shapes["kernel"][-1])
             places.add(shapes["kernel"][-1], anew=values == chain.channels)
+            waiting = waiting.behind(chain, values, flat, shapes["kernel"][-1])
             chain = _Chain()
         elif vector := next((shapes[role] for role in PER_VALUE if len(shapes.get(role, ())) == 1), None):
             chain.normalise(layer, vector[0])
         elif any(len(shape) > 1 for role, shape in shapes.items() if role != "alpha"):  # an embedding, say
+            waiting = waiting.behind(chain, 0, None, max(shapes.values(), key=len)[-1], steps=True)
             chain, row = _Chain(), _Row()
     return found
 
@@ -87,6 +94,33 @@ class _Places:
         return None if values in beside else Flat((), inferred=True)
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A map that no layer has taken yet, by its channels, and the outputs of the layers of another branch since.
+
+    `steps` are the outputs of those that give them for each step, all of which may be flattened.
+    """
+
+    channels: int = 0
+    units: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+
+    def behind(self, chain: _Chain, values: int, flat: Flat | None, units: int, steps: bool = False) -> _Waiting:
+        """What waits behind a layer that takes so many values and gives so many."""
+        channels = self.channels or (0 if chain.joined else chain.channels)
+        taken = flat is not None or values == channels
+        if taken or not channels:
+            return _Waiting()
+        return _Waiting(channels, (*self.units, units), (*self.steps, *((units,) if steps else ())))
+
+    def flat(self, values: int) -> Flat | None:
+        """A map beside other values, but of no known sides, where so many are neither those nor a pooled map's, too."""
+        beside = {0, *accumulate(reversed(self.units))}
+        pooled = {self.channels + each for each in beside} | beside | {*self.units}
+        other = values in pooled or any(values % each == 0 for each in self.steps)
+        return Flat((), inferred=True) if self.channels and values > 2 * self.channels and not other else None
+
+
 @dataclass
 class _Chain:
     """The convolutions since the last layer of another kind, and the channels of the map that they give.
@@ -122,21 +156,29 @@ class _Chain:
         elif values > self.channels:
             self.between[layer] = values
 
-    def flat(self, values: int, recurrent: bool = False) -> Flat | None:
-        """The map that so many values were flattened from; None where they are the channels of one."""
+    def flat(self, values: int, recurrent: bool, units: Collection[int]) -> Flat | None:
+        """The map that so many values were flattened from; None where they are the channels of one.
+
+        `units` are the outputs of the Dense layers before, which may be those of another branch.
+        """
         if not self.channels or values <= self.channels:
             return None
         unknown = Flat((), inferred=True)
         if self.joined and not self.told:  # pooled, if that are the channels of a map before, or of those side by side
             pooled = values in self._beside() or values in self.taken
             return None if pooled else unknown
-        if values % self.channels:
-            return None
+        if values % self.channels:  # beside other values: of a map of several places, or of one that was pooled
+            other = values in self._sums() or values in units
+            return unknown if values > 2 * self.channels and not other else None
         rank = self.convolutions[-1].rank
         if rank == 1 and values in self._beside():
             return unknown
         shape = (None,) * rank if recurrent and rank > 1 else _places(values // self.channels, rank)
         return Flat((*shape, self.channels), inferred=True)
+
+    def _sums(self) -> set[int]:
+        """What the last convolutions give together where each is pooled."""
+        return set(accumulate(each.given for each in reversed(self.convolutions)))
 
     def _beside(self) -> list[int]:
         """How many values the last convolutions give together that may stand side by side, pooled to one place each."""

@@ -22,17 +22,20 @@ class Flat:
 
     A size is None, or the shape empty, where the file does not say. `kept` axes stay in front of the
     channels in PyTorch, too: the steps of time. Of values that are `mixed` with others, by a layer that is
-    not known here, no order can be told.
+    not known here, no order can be told. `beside` are the rows that several make, one behind the other.
     """
 
     shape: Sizes
     kept: int = 0
     inferred: bool = False
     mixed: bool = False
+    beside: tuple[Flat, ...] = ()
 
     @property
     def moves(self) -> bool:
         """Whether PyTorch's order may differ from Keras's: an axis of one value is nowhere."""
+        if self.beside and not self.mixed:
+            return any(part.moves for part in self.beside)
         if self.mixed or not self.shape:
             return not self.shape or sum(size != 1 for size in self.shape) > 1
         return self.shape[-1] != 1 and any(size != 1 for size in self.shape[self.kept : -1])

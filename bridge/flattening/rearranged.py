@@ -38,7 +38,22 @@ def concatenated(layer: KerasLayer, inputs: Sequence[Values]) -> Values:
     shape = [next((each[at] for each in shapes if each[at]), None) for at in range(rank)]
     along = [each[axis] for each in shapes]
     shape[axis] = None if None in along else sum(size or 0 for size in along)
-    return replace(_joined(inputs, parts=axis == rank - 1), shape=tuple(shape))
+    joined = _joined(inputs, parts=axis == rank - 1)
+    if rank == 1 and joined.flat:
+        joined = replace(joined, flat=_beside(inputs))
+    return replace(joined, shape=tuple(shape))
+
+
+def _beside(inputs: Sequence[Values]) -> Flat:
+    """The maps of rows one behind the other; no order can be told where one is not known, or moves in time."""
+    parts: list[Flat] = []
+    for given in inputs:
+        own = given.flat or Flat(given.shape or ())
+        parts += own.beside or (own,)
+    sizes = [prod(size or 0 for size in part.shape) for part in parts]
+    told = all(sizes) and len(parts) <= MOST_AXES and not any(part.mixed or part.kept for part in parts)
+    inferred = any(part.inferred for part in parts)
+    return Flat((sum(sizes),), inferred=inferred, beside=tuple(parts)) if told else Flat((), mixed=True)
 
 
 def combined(layer: KerasLayer, inputs: Sequence[Values]) -> Values:
@@ -92,11 +107,9 @@ def _flat(given: Values) -> Flat | None:
     if inner is None or not inner.shape or all(size == 1 for size in shape[:-1]):
         return inner
     whole = (*shape[:-1], *inner.shape)
-    return (
-        replace(inner, shape=whole, kept=inner.kept + len(shape) - 1)
-        if len(whole) <= MOST_AXES
-        else Flat((), mixed=True)
-    )
+    if inner.beside or len(whole) > MOST_AXES:
+        return Flat((), mixed=True)
+    return replace(inner, shape=whole, kept=inner.kept + len(shape) - 1)
 
 
 def _flat_moved(given: Values) -> Flat:

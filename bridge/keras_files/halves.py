@@ -22,10 +22,13 @@ def with_sides(
     like layers are a Bidirectional where the name of what they are in stands before that of the first,
     which Keras always calls forward_...
     """
-    found = list(spelled)
+    found = spelled = _without_cells(spelled, _repeated(layer, spelled, kinds))
     for outer, inner in _pairs(spelled):
         said = kinds.get("/".join(part for part in (layer, outer) if part))
-        if said == BIDIRECTIONAL or (said is None and _looks_so(layer, outer, inner, names, spelled, shapes)):
+        halves = [f"{outer}/{name}".lstrip("/") for name in inner]
+        bare = _without_cells(spelled, halves)
+        if said == BIDIRECTIONAL or (said is None and _looks_so(layer, outer, inner, names, bare, shapes)):
+            found = _without_cells(found, halves)
             for side, name in zip(SIDES, inner, strict=True):
                 own = f"{outer}/{name}".lstrip("/")
                 to = f"{outer}/{sided(side, name)}".lstrip("/")
@@ -51,6 +54,23 @@ def _pairs(spelled: Sequence[Spelled]) -> Iterator[tuple[str, list[str]]]:
     for outer, held in inside.items():
         if len(held) == 2 and all(held):
             yield outer, held
+
+
+def _repeated(layer: str, spelled: Sequence[Spelled], kinds: Mapping[str, str]) -> list[str]:
+    """The places of the layers that the configuration calls an RNN of a cell."""
+    places = {each.inner.rpartition("/")[0] for each in spelled if each.inner}
+    return [each for each in places if kinds.get("/".join(part for part in (layer, each) if part)) == "RNN"]
+
+
+def _without_cells(spelled: Sequence[Spelled], layers: Sequence[str]) -> list[Spelled]:
+    """The weights with those of a recurrent layer's only cell in the layer's place, whatever the user called it."""
+    found = list(spelled)
+    for layer in layers:
+        inside = {each.inner for each in spelled if f"{each.inner}/".startswith(f"{layer}/".lstrip("/"))}
+        gated = any(each.inner in inside and each.role == GATED for each in spelled)
+        if gated and len(inside) == 1 and (cell := inside.pop()).rpartition("/")[0] == layer != cell:
+            found = [replace(each, inner=_moved(each.inner, cell, layer)) for each in found]
+    return found
 
 
 def _looks_so(

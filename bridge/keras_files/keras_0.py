@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
+from ..beside import Said
 from ..errors import BridgeError
 from ..hdf5 import Dataset, File, Group
 from ..naming import vgg_names
@@ -37,7 +38,7 @@ def read(
     file: File,
     dim_ordering: str | None = None,
     kernels: str | None = None,
-    flatten: Mapping[str, Shape | None] | None = None,
+    flatten: Mapping[str, Said | None] | None = None,
 ) -> Source:
     """The weights of a file of Keras 0.1 to 0.3, in the model's order and under Keras 3's conventions.
 
@@ -161,7 +162,7 @@ def _modern(
     published: bool,
     dim_ordering: str | None,
     kernels: str | None,
-    flatten: Mapping[str, Shape | None] | None,
+    flatten: Mapping[str, Said | None] | None,
 ) -> old_arrays.Modern:
     """The weights under Keras 3's conventions. A published VGG is Theano's, unless something else is said."""
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import architecture
+from ..beside import Said
 from ..errors import BridgeError
 from ..hdf5 import Dataset, File, Group, listed, shown
-from ..source import Shape, Source, Stored
+from ..source import Source, Stored
 from . import json_data, old_arrays
 from .halves import is_model, with_sides
 from .spelling import spell
@@ -21,7 +22,7 @@ def read(
     file: File,
     dim_ordering: str | None = None,
     kernels: str | None = None,
-    flatten: Mapping[str, Shape | None] | None = None,
+    flatten: Mapping[str, Said | None] | None = None,
 ) -> Source:
     """Every weight of a legacy Keras file, in the model's order, under Keras 3's conventions.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..architecture import layers, walk, wrapped
+from ..beside import Said
 from ..errors import BridgeError
 from ..naming.auto_names import auto_prefix
 from ..options import shortened
@@ -72,7 +73,7 @@ def modern(
     dim_ordering: str | None = None,
     kernels: str | None = None,
     architecture: Mapping[str, Any] | None = None,
-    flatten: Mapping[str, Shape | None] | None = None,
+    flatten: Mapping[str, Said | None] | None = None,
 ) -> Modern:
     """The weights of a legacy file, keyed "layer/role" as `spell` has them, under Keras 3's conventions.
 

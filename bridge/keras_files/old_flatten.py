@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
+from ..beside import Beside, Said, map_of
 from ..errors import BridgeError
 from ..flattening.flatten import flattened
 from ..flattening.sizes import Sizes
@@ -31,7 +32,7 @@ class Rows:
     notes: tuple[str, ...] = ()
 
 
-def channels_last(stored: Mapping[str, Stored], kinds: Mapping[str, str], given: Mapping[str, Shape | None]) -> Rows:
+def channels_last(stored: Mapping[str, Stored], kinds: Mapping[str, str], given: Mapping[str, Said | None]) -> Rows:
     """The tensors of a weights-only file of channels first as a file of channels last would have them.
 
     Which layers stand behind a Flatten, and of which map, is told by the shapes, as everywhere, unless
@@ -42,13 +43,19 @@ def channels_last(stored: Mapping[str, Stored], kinds: Mapping[str, str], given:
     maps: dict[str, Shape] = {}
     unknown: dict[str, int] = {}
     for layer, shapes in source.layers.items():
-        map_, rows = given.get(layer, _known(found.get(layer, ()))), _rows(shapes)
+        said, rows = given.get(layer), _rows(shapes)
+        map_ = map_of(said) if said else None if layer in given else _known(found.get(layer, ()))
+        if isinstance(map_, Beside):
+            raise BridgeError(
+                f"{layer} takes {map_}, and a file of channels first is not put in order beside other values. "
+                f"Load it in its own Keras and save it with channels last."
+            )
         if layer in found and layer not in given and map_ is None:
             unknown[layer] = rows
         elif map_ is not None and prod(map_) != rows:
-            raise BridgeError(f"{layer} takes {rows} values, not those of a {tuple(map_)} map. Correct flatten.")
+            raise BridgeError(f"{layer} takes {rows} values, not those of a {map_} map. Correct flatten.")
         elif map_ is not None and prod(map_[:-1]) > 1:
-            maps[layer] = tuple(map_)
+            maps[layer] = map_
     notes = tuple(NOTE.format(layer, map_, "" if layer in given else SQUARE) for layer, map_ in maps.items())
     return Rows({key: _tensor(key, tensor, maps) for key, tensor in stored.items()}, maps, unknown, notes)
 

@@ -15,7 +15,7 @@ from . import densenet_names, vgg_names
 from .auto_names import aligned, auto_prefix, canonical
 from .schemes import Layers, Scheme, clear, either, moved
 
-__all__ = ["SCHEMES", "Layers", "Scheme", "aligned", "auto_prefix", "canonical", "detect", "scheme"]
+__all__ = ["SCHEMES", "Layers", "Scheme", "aligned", "auto_prefix", "canonical", "detect", "is_published", "scheme"]
 
 KERAS = Scheme(
     "keras", lambda layers: {layer: layer for layer in layers}, lambda layers: {layer: layer for layer in layers}
@@ -67,11 +67,12 @@ def detect(layers: Layers) -> Scheme:
     best, most = KERAS, 0
     for one in SCHEMES.values():
         names = one.to_keras(layers)
-        if len(names) > most and _published(names.values()):
+        if len(names) > most and is_published(names.values()):
             best, most = one, len(names)
     return best
 
 
-def _published(names: Iterable[str]) -> bool:
+def is_published(names: Iterable[str]) -> bool:
+    """Whether these Keras names are those of a published network, whole or cut off."""
     given = set(names)
     return vgg_names.is_vgg(given) or densenet_names.is_densenet(given)

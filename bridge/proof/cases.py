@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..beside import Map
+from ..epsilon import MODERN, default_epsilon
 from ..layouts import RECURRENT
-from ..notes import HARD_GATES_UNTIL, MODERN_EPSILON, NORMALISATIONS, default_epsilon, version_of
+from ..notes import HARD_GATES_UNTIL, NORMALISATIONS
 from ..options import Options, renamed
 from ..pairing import kind_of_layer
 from ..plan import Copy, Plan
 from ..recurrent import OURS, computed_by_layer, computed_by_module, config_of
 from ..slots import Place, places, tensor_of
-from ..source import Array, Shape, Source, split
+from ..source import Array, Source, split
 from .trial import Case
 from .twin import one_level, twin
 
@@ -47,10 +49,12 @@ class Layer:
         return self.copies[0].target.rpartition(".")[0] if self.copies else ""
 
     @property
-    def maps(self) -> tuple[Shape | None, Shape | None]:
+    def maps(self) -> tuple[Map | None, Map | None]:
         """The maps that a layer's inputs were flattened from and that its outputs are reshaped to."""
-        found = {axis: each for copy in self.copies if copy.from_shape[1:] for axis, each in copy.transform.maps}
-        vectors = {axis: each for copy in self.copies if not copy.from_shape[1:] for axis, each in copy.transform.maps}
+        found = {axis: each for copy in self.copies if copy.from_shape[1:] for axis, each in copy.transform.flattened}
+        vectors = {
+            axis: each for copy in self.copies if not copy.from_shape[1:] for axis, each in copy.transform.flattened
+        }
         return found.get(0, None if self.kind == "Dense" else vectors.get(0)), found.get(1)
 
     @property
@@ -119,7 +123,7 @@ def _config(layer: Layer, source: Source, part: nn.Module, epsilon: float | None
     config = dict(config_of(source, layer.name))
     if layer.kind in NORMALISATIONS and config.get("epsilon") is None:
         batch = layer.kind == "BatchNormalization"
-        default = default_epsilon(source) if batch else MODERN_EPSILON
+        default = default_epsilon(source, layer.name) if batch else MODERN
         config["epsilon"] = default if epsilon is None else epsilon
     if layer.kind == "GroupNormalization" and config.get("groups") is None:
         config["groups"] = getattr(part, "num_groups", -1)
@@ -134,7 +138,7 @@ def _usual(source: Source, part: nn.Module) -> dict[str, Any]:
 
     torch's own modules have sigmoid gates for want of others, and Keras had others once.
     """
-    own, version = computed_by_module(part), version_of(source.keras_version)
+    own, version = computed_by_module(part), source.version
     if not isinstance(part, OURS) and version and version < HARD_GATES_UNTIL:
         own["recurrent_activation"] = "hard_sigmoid"
     return own

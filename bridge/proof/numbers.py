@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from ..beside import Map
 from ..source import Array, Shape
 from .trial import flat_channels_first
 
@@ -36,7 +37,7 @@ PATTERNS: Mapping[str, Mapping[str, str]] = {
 
 
 def placed(
-    kind: str, role: str, parameter: str, array: Array, shape: Shape, taken: Shape | None, given: Shape | None
+    kind: str, role: str, parameter: str, array: Array, shape: Shape, taken: Map | None, given: Map | None
 ) -> Array | None:
     """The parameter of that shape that holds this Keras array; None where it is not known how.
 

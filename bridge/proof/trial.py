@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..source import Array, Shape
+from ..beside import Beside, Map
+from ..source import Array
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Case:
     weights: Mapping[str, Array]
     config: Mapping[str, Any]
     module: nn.Module
-    taken: Shape | None = None
-    given: Shape | None = None
+    taken: Map | None = None
+    given: Map | None = None
     rows: tuple[int, ...] | None = None
     backward: bool = False
     kept: bool = False
@@ -61,10 +64,14 @@ def channels_first(array: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(array, -1, 1))
 
 
-def flat_channels_first(array: Array, map_: Shape | None) -> Array:
+def flat_channels_first(array: Array, map_: Map | None) -> Array:
     """The last axis, which Keras flattened from a map of that shape, in the order in which PyTorch flattens it."""
     if map_ is None:
         return array
+    if isinstance(map_, Beside):
+        ends = list(accumulate(map(prod, map_.parts)))[:-1]
+        pieces = zip(np.split(array, ends, axis=-1), map_.parts, strict=True)
+        return np.concatenate([flat_channels_first(piece, part) for piece, part in pieces], axis=-1)
     unfolded = array.reshape(*array.shape[:-1], *map_)
     return np.moveaxis(unfolded, -1, -len(map_)).reshape(array.shape)
 

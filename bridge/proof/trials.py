@@ -28,7 +28,9 @@ def dense(case: Case) -> Iterator[Trial]:
         yield Trial(window, expected, "", lambda x: layer.forward(x).flatten(1))
         return
     yield Trial(ordered, expected, "", layer.forward)
-    maps = ordered.reshape(len(ordered), case.taken[-1], *case.taken[:-1]) if case.taken else ordered
+    maps = ordered
+    if isinstance(case.taken, tuple):
+        maps = ordered.reshape(len(ordered), case.taken[-1], *case.taken[:-1])
     yield Trial(maps, expected, "", lambda x: layer.forward(x).flatten(1))  # one that takes or gives whole maps
 
 
