@@ -67,7 +67,7 @@ def test_help_and_list_fit_the_screen(train: Any, tmp_path: Path, flag: str) -> 
 
 def test_the_list_names_recipes_stages_and_defaults(train: Any) -> None:
     out = train("--list").out
-    for text in ("convae", "unet", "pretrain", "head", "finetune", "fashion-mnist-mini", "0.001", "--batch-size 64"):
+    for text in ("convae", "unet", "pretrain", "head", "finetune", "fashion-mnist-mini", "0.001", "--batch-size 32"):
         assert text in out
 
 

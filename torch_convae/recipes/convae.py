@@ -41,9 +41,9 @@ RECIPE = Recipe(
     stages=(
         Stage("pretrain", epochs=1, lr=1e-3, decay=True, optimizer="rmsprop"),
         Stage("head", epochs=6, lr=1e-3, train=("head.*",), decay=True),
-        Stage("finetune", epochs=2, lr=3e-4, batch_statistics=False, decay=True),
+        Stage("finetune", epochs=1, lr=3e-4, batch_statistics=False, decay=True),
     ),
-    batch_size=64,
+    batch_size=32,
     layout="channels-last",
     build=_build,
     pretraining=("pretrain",),
