@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from digests import without_digest
 from torch import nn
 
 import bridge
 from bridge import rnn
-from bridge.hdf5 import superblock
 
 Draw = Callable[..., np.ndarray]
 
@@ -76,19 +76,6 @@ def trained(module: nn.Module) -> nn.Module:
 
 
 ENDINGS = [".h5", ".weights.h5", ".keras"]
-TAIL = len("\ntorch-convae sha256 \n") + 64  # the digest that our files end with
-
-
-def without_digest(path: Path) -> bytes:
-    """A file of ours as it was before it got its digest, for which HDF5's own end lies farther back."""
-    content = path.read_bytes()[:-TAIL]
-    with path.open("rb") as file:
-        found = superblock.find(file.fileno(), len(content))
-    assert found is not None
-    assert found.end == len(content) + TAIL
-    return content[: found.place] + found.ending_at(len(content)) + content[found.place + len(found.content) :]
-
-
 MAP = {"fc": (4, 3, 5)}  # which a .weights.h5 does not tell
 
 

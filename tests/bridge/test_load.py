@@ -439,19 +439,30 @@ def test_the_map_of_a_nested_model_of_any_size_comes_from_where_it_is_used(
     assert_same(model, module, images(2, 8, 5, 3))
 
 
-def test_flattened_values_mixed_with_others_are_refused_rather_than_guessed(
-    keras: Any, randomised: Any, saved: Any, chain: Any
+def test_two_flattened_maps_in_one_row_are_each_put_in_order(
+    keras: Any, randomised: Any, saved: Any, numbers: Draw
 ) -> None:
-    """Two maps in one row: no single map tells the order, though their number is that of a square one."""
+    """As many values as one square map has."""
     layers = keras.layers
     inputs = layers.Input((4, 4, 3))
     flats = [layers.Flatten()(layers.Conv2D(5, kernel, name=f"conv{kernel}")(inputs)) for kernel in (1, 3)]
     model = randomised(keras.Model(inputs, layers.Dense(2, name="fc")(layers.Concatenate()(flats))))
-    module = chain(("conv1", nn.Conv2d(3, 5, 1)), ("conv3", nn.Conv2d(3, 5, 3)), ("fc", nn.Linear(100, 2)))
-    with pytest.raises(bridge.BridgeError, match=r"fc takes 100 flattened values.*flatten="):
-        bridge.load(module, saved(model))
-    plan = bridge.load(module, saved(model), flatten={"fc": None})
-    assert str(plan.copied["fc/kernel"].transform) == "axes (1, 0)"
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv3, self.fc = nn.Conv2d(3, 5, 1), nn.Conv2d(3, 5, 3), nn.Linear(100, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.fc(torch.cat([self.conv1(x).flatten(1), self.conv3(x).flatten(1)], 1))
+            return logits
+
+    module = Network()
+    bridge.load(module, saved(model), strict=True)
+    x = numbers(6, 4, 4, 3)
+    expected = np.asarray(model(x, training=False).detach())
+    ours = module(torch.from_numpy(x).permute(0, 3, 1, 2)).detach().numpy()
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 LAYERS = st.lists(

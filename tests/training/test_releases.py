@@ -121,7 +121,10 @@ def test_what_several_patterns_match_belongs_to_the_last(tiny: Build) -> None:
     ("stage", "text"),
     [
         (Stage("s", 2, 1.0, ("head.*",), release=(Release(("encodr.*",), 1),)), r"'encodr\.\*' matches no parameter"),
-        (Stage("s", 2, 1.0, ("head.*",), release=(Release(("encoder.*",), 2),)), "2 epochs, but releases more after 2"),
+        (
+            Stage("s", 2, 1.0, ("head.*",), release=(Release(("encoder.*",), 2),)),
+            "releases more in epoch 3, but its last is 2",
+        ),
         (Stage("s", 2, 1.0, ("head.*",), release=(Release(("*",), 1),)), "later releases take all"),
     ],
 )
