@@ -54,7 +54,8 @@ def segments_of(stage: Stage, model: nn.Module) -> tuple[Segment, ...]:
     starts = sorted({0, *(release.epoch for release in stage.release)})
     if starts[-1] >= max(stage.epochs, 1):
         raise ConvaeError(
-            f"Stage {stage.name} releases more in epoch {starts[-1] + 1}, but its last is {stage.epochs}. Give it more --epochs."
+            f"Stage {stage.name} releases more in epoch {starts[-1] + 1}, but its last is {stage.epochs}. "
+            "Give it more --epochs."
         )
     return tuple(
         Segment(first, end, tuple(group for group in groups if group.release.epoch <= first))
