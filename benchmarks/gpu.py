@@ -27,10 +27,10 @@ from .compare import environment, summary, synchronise
 from .work import Work, loss_of, of_network
 
 LAYOUTS = ("contiguous", "channels-last")
-ACCURACY = 0.91
+ACCURACY, SCHEDULE = 0.91, ("--epochs", "1,3,3", "--batch-size", "128")
 CLASSES = {"vgg16": 1000, "vgg16_unet": 6, "segnet": 12}
 SIZES = {"vgg16": (224, 224), "vgg16_unet": (256, 256), "segnet": (352, 480)}
-BATCHES = {"vgg16": 128, "vgg16_unet": 32, "segnet": 16}
+BATCHES = {"vgg16": 256, "vgg16_unet": 32, "segnet": 16}
 
 
 def run(device: torch.device, repeats: int, data: Path | None = None, tiny: bool = False) -> dict[str, Any]:
@@ -93,14 +93,15 @@ def measured(work: Work, peak: float, repeats: int, tiny: bool) -> dict[str, Any
 
 
 def end_to_end(device: torch.device, data: Path) -> dict[str, Any]:
-    """The default recipe on all of Fashion-MNIST, as a user runs it: seconds, and what it reaches."""
+    """The default recipe on all of Fashion-MNIST, as a user runs it: seconds from start to end, and what it reaches."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--data", "fashion-mnist", "--data-root", str(data), "--device", str(device), "--out", folder]
+        where = ["--data-root", str(data), "--device", str(device), "--out", folder]
+        command = [sys.executable, "-m", "torch_convae.train", "--data", "fashion-mnist", *SCHEDULE, *where]
         begun = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "torch_convae.train", *options], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - begun
         accuracy = json.loads((Path(folder) / "summary.json").read_text())["test_accuracy"]
-    return {"seconds": round(seconds, 1), "test_accuracy": accuracy, "goal": ACCURACY, "reached": accuracy >= ACCURACY}
+    return {"seconds": round(seconds, 1), "test_accuracy": accuracy, "options": " ".join(SCHEDULE), "goal": ACCURACY}
 
 
 def _works(device: torch.device, tiny: bool) -> Iterator[tuple[str, Work]]:

@@ -69,10 +69,11 @@ class Split:
         return f"pixels {digest.hexdigest()}"
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Images, targets and indices for each tensor of indices, where the split lies."""
+        """Images and targets for each tensor of indices, where the split lies, beside the indices as they are."""
         # All indices go to the device at once: moving them batch by batch would make each step wait.
-        for indices in [batch.to(self.images.device) for batch in order]:
-            yield *self.take(indices), indices
+        places = [indices.to(self.images.device) for indices in order]
+        for indices, place in zip(order, places, strict=True):
+            yield *self.take(place), indices
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,7 +94,7 @@ class FileSplit:
             if isinstance(read, str):
                 raise ConvaeError(read)
             images, targets = (each.to(self.device, non_blocking=True) for each in read)
-            yield images, targets, indices.to(self.device)
+            yield images, targets, indices
 
     def _read(self, order: Sequence[Tensor]) -> Iterator[Pairs | str]:
         with warnings.catch_warnings():

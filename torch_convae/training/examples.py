@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConvaeError
 
-Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (N, C, H, W), targets, and their indices in the split
+Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (N, C, H, W), targets, and their indices in the split, on the CPU
 Order = Callable[[int, int], Iterable[Tensor]]  # (stage, epoch) -> batches of indices
 Augment = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 

@@ -52,10 +52,12 @@ class FeatureSplit:
         return self.store.key
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
-        """Features, targets and indices of each tensor of indices, on the device."""
-        for indices in order:
-            rows = [rows.to(self.device) for rows in self.store.take(indices)]
-            yield nest_like(self.example, rows[:-1]), rows[-1], indices.to(self.device)
+        """Features and targets of each tensor of indices, on the device, beside the indices as they are."""
+        # As in `Split`: where features lie on the device, no step waits for indices on their way there.
+        places = [indices.to(self.store.device) for indices in order]
+        for indices, place in zip(order, places, strict=True):
+            rows = [rows.to(self.device) for rows in self.store.take(place)]
+            yield nest_like(self.example, rows[:-1]), rows[-1], indices
 
 
 @dataclass(frozen=True)

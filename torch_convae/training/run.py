@@ -52,6 +52,8 @@ class Run:
             recompute(model)
         if self.shards:  # layer by layer, so that none is on the device whole
             shard(model, self.device, self.ranks.count)
+        if self.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
+            torch.backends.cudnn.benchmark = True  # steps are of one size: the search for the fastest way pays
         if self.compile:
             model.compile()  # in place: torch.compile(model) would change every name
 

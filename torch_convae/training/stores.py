@@ -30,15 +30,21 @@ class Store:
     complete: bool
     mappings: tuple[mmap.mmap, ...] = ()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self.tensors[0].device
+
     def put(self, indices: Tensor, rows: Sequence[Tensor]) -> None:
         """Fill these rows."""
+        place = indices.to(self.device)
         for tensor, values in zip(self.tensors, rows, strict=True):
-            tensor[indices.to(tensor.device)] = values.to(tensor.device)
+            tensor[place] = values.to(self.device)
         self._forget()
 
     def take(self, indices: Tensor) -> list[Tensor]:
-        """These rows of each tensor."""
-        rows = [tensor.index_select(0, indices.to(tensor.device)) for tensor in self.tensors]
+        """These rows of each tensor, by indices that lie where they do."""
+        rows = [tensor.index_select(0, indices) for tensor in self.tensors]
         self._forget()
         return rows
 
