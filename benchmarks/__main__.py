@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--peers", metavar="PYTHON", help="train_step: an interpreter with Keras, TensorFlow and JAX")
     parser.add_argument("--device", help="frozen: cpu or cuda; gpu: another device, to try the code on with --tiny")
     parser.add_argument("--data", type=Path, help="gpu: a folder of Fashion-MNIST, to train on end to end")
+    parser.add_argument("--only", choices=("vgg16", "vgg16_unet", "segnet"), help="gpu: one network instead of all")
     parser.add_argument("--tiny", action="store_true", help="all but convert: next to no work, to try the code")
     parser.add_argument("--all-cores", action="store_true", help="use every core; the default is one, with one thread")
     parser.add_argument("--save", metavar="MACHINE", help="keep the result under benchmarks/results, with this name")
@@ -36,7 +37,7 @@ def main() -> int:
     elif options.benchmark == "frozen":
         result = frozen.run(options.repeats, place, options.tiny)
     elif options.benchmark == "gpu":
-        result = gpu.run(device(place), options.repeats, options.data, options.tiny)
+        result = gpu.run(device(place), options.repeats, options.data, options.only, options.tiny)
     else:
         result = train_step.run(options.repeats, options.peers, options.tiny)
     text = json.dumps(result, indent=2)

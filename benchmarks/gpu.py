@@ -33,8 +33,10 @@ SIZES = {"vgg16": (224, 224), "vgg16_unet": (256, 256), "segnet": (352, 480)}
 BATCHES = {"vgg16": 256, "vgg16_unet": 32, "segnet": 16}
 
 
-def run(device: torch.device, repeats: int, data: Path | None = None, tiny: bool = False) -> dict[str, Any]:
-    """Every network, layout, eager and compiled; with `data`, a folder of Fashion-MNIST, the recipe end to end too.
+def run(
+    device: torch.device, repeats: int, data: Path | None = None, only: str | None = None, tiny: bool = False
+) -> dict[str, Any]:
+    """Every network or `only` one, each layout, eager and compiled; with `data`, Fashion-MNIST's, the recipe too.
 
     `tiny` tries the code, on a processor if need be, and says nothing of speed.
     """
@@ -43,7 +45,7 @@ def run(device: torch.device, repeats: int, data: Path | None = None, tiny: bool
         "benchmark": "gpu",
         "what": "training, Adam, bfloat16 autocast" + (", tiny: no measure of speed" if tiny else ""),
         "matrix_peak_tflops": round(peak / 1e12, 2),
-        **{name: measured(work, peak, repeats, tiny) for name, work in _works(device, tiny)},
+        **{name: measured(work, peak, repeats, tiny) for name, work in _works(device, only, tiny)},
         **({"fashion_mnist": end_to_end(device, data)} if data else {}),
         "environment": environment(),
     }
@@ -104,8 +106,8 @@ def end_to_end(device: torch.device, data: Path) -> dict[str, Any]:
     return {"seconds": round(seconds, 1), "test_accuracy": accuracy, "options": " ".join(SCHEDULE), "goal": ACCURACY}
 
 
-def _works(device: torch.device, tiny: bool) -> Iterator[tuple[str, Work]]:
-    for name, classes in CLASSES.items():
+def _works(device: torch.device, only: str | None, tiny: bool) -> Iterator[tuple[str, Work]]:
+    for name, classes in CLASSES.items() if only is None else [(only, CLASSES[only])]:
         size = (32, 32) if tiny else SIZES[name]
         yield name, of_network(name, classes, device, size, 1 if tiny else BATCHES[name], 2 if tiny else 10)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -19,10 +20,10 @@ def main(figure: str, out: str, *runs: str) -> None:
     axis.set(xlabel="epoch", ylabel=figure, ylim=(0, None))
     axis.legend()
     drawing.savefig(out, dpi=100)
-    print(f"| epoch | stage | {' | '.join(curves)} |")
-    print("|---|---|" + "---|" * len(curves))
-    for epoch, lines in enumerate(zip(*curves.values(), strict=True), 1):
-        print(f"| {epoch} | {lines[0]['stage']} | {' | '.join(f'{line[figure]:.3f}' for line in lines)} |")
+    print(f"| epoch | {' | '.join(curves)} |")
+    print("|---|" + "---|" * len(curves))
+    for epoch, lines in enumerate(zip_longest(*curves.values()), 1):
+        print(f"| {epoch} | {' | '.join(f'{line[figure]:.3f}' if line else '' for line in lines)} |")
 
 
 if __name__ == "__main__":

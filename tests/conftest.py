@@ -23,6 +23,12 @@ VGG16_FILE = DATA / "vgg16" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
 CAMVID_IMAGE = DATA / "camvid" / "val" / "images"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Digits and bits are those of the CPU, also where there is a GPU: tests of one are asked for by `-m gpu`."""
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture
 def keras() -> Any:
     """Keras 3 on PyTorch, in a session of its own: automatic names start from the beginning."""

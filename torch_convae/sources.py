@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import ConvaeError
@@ -88,6 +89,7 @@ def source(options: argparse.Namespace) -> Source:
     if options.preprocessing:
         found.model.preprocessing = Preprocess(options.preprocessing)
     found.model.to(device(options.device)).eval()
+    torch.backends.cudnn.allow_tf32 = False  # what CUDA's convolutions use by default keeps three digits
     return found
 
 

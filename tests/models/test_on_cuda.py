@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and -m gpu"),
     pytest.mark.parametrize("name", EVERY),
 ]
 CUDA = torch.device("cuda")

@@ -44,10 +44,15 @@ class Preprocess(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The same images, ready for `forward` of the network."""
-        images = images.to(self.mean.dtype)
-        if MODES[self.mode].bgr:
+        mode, images = MODES[self.mode], images.to(self.mean.dtype)
+        if mode.bgr:
             images = images.flip(-3)
-        return (images / MODES[self.mode].divisor - self.mean) / self.std
+        # What would change nothing is left out: each is a pass over all pixels.
+        if mode.divisor != 1:
+            images = images / mode.divisor
+        if any(mode.mean):
+            images = images - self.mean
+        return images / self.std if set(mode.std) != {1.0} else images
 
     def extra_repr(self) -> str:
         """The mode, for print(model)."""
