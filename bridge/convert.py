@@ -18,6 +18,7 @@ from .errors import BridgeError
 from .formats import read
 from .inside import note_on
 from .naming import names
+from .normalised import turned
 from .options import Choices, Options
 from .recurrent import special
 from .source import Source, split
@@ -81,24 +82,30 @@ def convert(
     with atomic.replacing(path) as beside:
         write(tensors, beside, metadata(changed) | {"order": "\n".join(tensors)})
     model = chosen_model(changed, scheme, options)
-    notes = (*changed.notes, *([note_on(model)] if model else []), *special(changed), *guessed(changed))
-    return Conversion(path, _shown(named), _skipped(given, changed, named, options, to), notes)
+    notes = [*changed.notes, *([note_on(model)] if model else []), *special(changed), *guessed(changed)]
+    if changed.layout == "keras":
+        notes += turned(changed, {entry.key: entry.transform for entry in named})
+    return Conversion(path, _shown(named), _skipped(given, changed, named, options, to), tuple(notes))
 
 
 def _to_keras(given: Source, path: Path, like: str | PathLike[str] | None, options: Options) -> Conversion:
     changed = adapted(given, options)
     if like is None and given.layout == "torch":
         raise BridgeError(f"{path} needs --like, the Keras file that the weights in {given.name} came from.")
-    if like is None:
-        write_source(changed, path)
-        return Conversion(path, {key: (key, identity(shape)) for key, shape in changed.shapes.items()}, {})
-    structure = read(like)
+    structure = None if like is None else read(like)
+    known = [source for source in (given, structure) if source is not None]
+    options.check_skips([name for source in known for name in (*source, *source.layers)])
+    left_out = {key: "left out by skip" for key in changed if options.skips([key, split(key)[0]])}
+    if structure is None:
+        kept = {key: (key, identity(shape)) for key, shape in changed.shapes.items() if key not in left_out}
+        write_source(changed, path, list(kept))
+        return Conversion(path, kept, left_out)
     atomic.refuse_same(path, structure.files)
     if changed.layout == "keras":
         changed = as_state(changed, options)
     written = write_state(changed, path, structure, options)
     skipped = {key: f"{structure.name} has no place for it" for key in changed if key not in written}
-    return Conversion(path, written, skipped)
+    return Conversion(path, written, skipped | {key: why for key, why in left_out.items() if key not in written})
 
 
 def metadata(source: Source) -> dict[str, str]:

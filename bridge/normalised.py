@@ -7,11 +7,16 @@ from typing import Any
 
 from .architecture import layers, walk
 from .flattening.flatten import ranks_of
-from .layouts import AS_IS, Layout
-from .source import Shape, Source
+from .layouts import AS_IS, Layout, kind_of_weights
+from .options import shortened
+from .source import Shape, Source, split
 from .transform import Transform
 
 KIND = "LayerNormalization"
+TURNED = (
+    "{layers}: normalised over steps and channels, and written with the channels first, as behind PyTorch's "
+    "convolutions; bridge.load into the module itself goes by its shape."
+)
 
 
 def transform_of(
@@ -29,6 +34,13 @@ def transform_of(
     held = _axes(source, layer)
     channels, others = held.get("channels"), held.get("others")
     return AS_IS if channels is False or (others and to in (None, shape)) else found
+
+
+def turned(source: Source, transforms: Mapping[str, Transform]) -> list[str]:
+    """A sentence on the layers whose channels go first with no module to say so, if there are any."""
+    layers = [split(key)[0] for key, transform in transforms.items() if transform.axes == (1, 0)]
+    found = [layer for layer in layers if kind_of_weights(source.layers[layer], source.kinds.get(layer)) == KIND]
+    return [TURNED.format(layers=shortened(list(dict.fromkeys(found))))] if found else []
 
 
 def open_order(source: Source, layer: str, shapes: Mapping[str, Shape]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,12 +61,12 @@ def write_state(state: Source, path: Path, like: Source, options: Options) -> di
     return went
 
 
-def write_source(source: Source, path: Path) -> Path:
-    """A Keras file of any age as a legacy file of today's layout, which every Keras from 2 on loads."""
+def write_source(source: Source, path: Path, keys: Sequence[str]) -> Path:
+    """These arrays of a Keras file of any age as a legacy file of today's layout, which every Keras from 2 on loads."""
     if ending(path) != LEGACY:
         raise BridgeError(f"{path}: a {ending(path)} file needs like=, a Keras file of that structure.")
     _fitting(source, path)
-    return _write_legacy(_grouped(source, {key: torch.from_numpy(source[key]) for key in source}), path)
+    return _write_legacy(_grouped({key: torch.from_numpy(source[key]) for key in keys}), path)
 
 
 def ending(path: Path) -> str:
@@ -104,7 +104,7 @@ def _write(like: Source, arrays: Mapping[str, Tensor], path: Path) -> Path:
             raise BridgeError(
                 f"{path}: {missing[0]} is skipped, and a file of another format than {like.name} needs it."
             )
-        return _write_legacy(_grouped(like, arrays), path)
+        return _write_legacy(_grouped({key: arrays[key] for key in like}), path)
     with replacing(path) as beside:
         (patched.write_archive if wanted == ARCHIVE else patched.write_file)(like, arrays, beside)
     return path
@@ -112,7 +112,7 @@ def _write(like: Source, arrays: Mapping[str, Tensor], path: Path) -> Path:
 
 def _write_legacy(layers: Mapping[str, Mapping[str, Tensor]], path: Path) -> Path:
     if not layers:
-        raise BridgeError(f"{path} would hold nothing: the module has no layer that Keras knows.")
+        raise BridgeError(f"{path} would hold nothing: no layer that Keras knows is left to write.")
     whole = legacy.content(layers)
     with replacing(path) as beside:
         beside.write_bytes(whole)
@@ -120,11 +120,11 @@ def _write_legacy(layers: Mapping[str, Mapping[str, Tensor]], path: Path) -> Pat
     return path
 
 
-def _grouped(like: Source, arrays: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _grouped(arrays: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Layers at the top level, as a weights-only file has them: a nested model is one layer."""
     layers: dict[str, dict[str, Tensor]] = {}
-    for key in like:
+    for key, array in arrays.items():
         outer, _, inner = split(key)[0].partition("/")
         role = split(key)[1]
-        layers.setdefault(outer, {})[f"{inner}/{role}".lstrip("/")] = arrays[key]
+        layers.setdefault(outer, {})[f"{inner}/{role}".lstrip("/")] = array
     return layers

@@ -193,6 +193,25 @@ def test_what_is_skipped_keeps_the_files_numbers(written_by_keras: Any, tmp_path
     assert changed == {key for key in before if not key.startswith("out/")}
 
 
+def test_what_convert_skips_is_not_in_the_file_and_a_pattern_that_leaves_out_nothing_is_refused(
+    written_by_keras: Any, tmp_path: Path
+) -> None:
+    _, original = written_by_keras(".h5")
+    rewritten, converted = tmp_path / "rewritten.h5", tmp_path / "converted.safetensors"
+    conversion = bridge.convert(original, rewritten, skip="out")
+    assert conversion.skipped == {"out/kernel": "left out by skip", "out/bias": "left out by skip"}
+    assert [*bridge.read(rewritten).layers] == [name for name in bridge.read(original).layers if name != "out"]
+    bridge.convert(original, converted, skip="out")
+    back = bridge.convert(converted, tmp_path / "back.h5", like=original, skip="out").path
+    assert [*bridge.read(back).layers] == [*bridge.read(original).layers]
+    for source, like in ((original, None), (converted, original)):
+        with pytest.raises(bridge.BridgeError, match=r"skip 'ouf' matches nothing.*out"):
+            bridge.convert(source, tmp_path / "none.h5", like=like, skip="ouf")
+    with pytest.raises(bridge.BridgeError, match="would hold nothing"):
+        bridge.convert(original, tmp_path / "none.h5", skip="*")
+    assert not (tmp_path / "none.h5").exists()
+
+
 def test_two_biases_of_pytorch_are_one_of_keras(keras: Any, randomised: Any, saved: Any, tmp_path: Path) -> None:
     inputs = keras.layers.Input((5, 3))
     model = randomised(keras.Model(inputs, keras.layers.LSTM(4, name="memory", return_sequences=True)(inputs)))

@@ -112,6 +112,15 @@ def test_converted_first_it_goes_to_the_same_place_and_back(
         np.testing.assert_array_equal(bridge.read(tmp_path / f"back{path.suffix}")[key], array)
 
 
+@pytest.mark.parametrize("form", ["weights", ".keras"])
+def test_a_converted_file_says_where_it_has_taken_the_channels_first(
+    form: str, keras_file: Any, tmp_path: Path
+) -> None:
+    for name, said in (("channels first", True), ("a map without its channels", form == "weights")):
+        notes = bridge.convert(keras_file(CASES[name], form), tmp_path / "norm.safetensors").notes
+        assert any(note.startswith("norm: normalised over steps and channels") for note in notes) == said
+
+
 def test_a_map_without_its_channels_is_not_turned_to_fit(keras_file: Any) -> None:
     path = keras_file(CASES["a map without its channels"], ".keras")
     with pytest.raises(bridge.BridgeError, match=r"norm/gamma is \(5, 6\) in Keras order, .* norm.weight is \(6, 5\)"):
