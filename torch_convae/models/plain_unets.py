@@ -126,25 +126,13 @@ def _block(
 def _head(names: Iterator[str], channels: int, classes: int, design: Design) -> nn.Sequential:
     steps: dict[str, nn.Module] = {}
     if design.narrow:
-        layer = conv(channels, max(2, classes), initial=design.initial)
-        _oppose(layer)
-        steps |= {next(names): layer, "relu": nn.ReLU()}
-        channels = layer.out_channels
+        narrow = max(2, classes)
+        steps |= {next(names): conv(channels, narrow, initial=design.initial), "relu": nn.ReLU()}
+        channels = narrow
     steps[next(names)] = conv(channels, classes, size=1)
     if design.relu_logits:
         steps["relu_1"] = nn.ReLU()
     return nn.Sequential(OrderedDict(steps))
-
-
-def _oppose(layer: nn.Conv2d) -> None:
-    """Each second channel begins as the opposite of the one before.
-
-    Drawn alone, both of the two that a network hangs on may be negative nearly everywhere: behind the ReLU nothing is
-    left, and it never learns.
-    """
-    with torch.no_grad():
-        pairs = layer.out_channels // 2
-        layer.weight[1 : 2 * pairs : 2] = -layer.weight[0 : 2 * pairs : 2]
 
 
 def _up(names: Names, channels: int, width: int, design: Design) -> tuple[nn.Module, int]:

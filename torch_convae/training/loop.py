@@ -39,7 +39,7 @@ from .state import moments_of, set_moments, set_weights, whole_weights_of
 from .tasks import Objective
 
 SECONDS_BETWEEN_LOOKS = 2.0  # reading the loss waits for the device, so the progress bar does it rarely
-STEPS_BETWEEN_GOOD = 128  # checkpoints that the guard may go back to, at the ends of epochs
+STEPS_BETWEEN_GOOD = 512  # checkpoints that the guard may go back to, at the ends of epochs: fast steps want few
 SLOWER = 0.1  # what the guard makes of a rate
 
 
