@@ -15,6 +15,8 @@ import pytest
 import torch
 from torch import nn
 
+import bridge
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -79,6 +81,24 @@ for line in sys.stdin:
         os._exit(code)  # taking the interpreter down would take longer than the command
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Path]:
+    """A file that a function filled."""
+
+    def make(fill: Callable[[h5py.File], object], name: str = "made.h5", **options: Any) -> Path:
+        with h5py.File(tmp_path / name, "w", **options) as file:
+            fill(file)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(params=[True, False], ids=["isolated", "here"])
+def isolated(request: pytest.FixtureRequest) -> bool:
+    """Whether HDF5 is read in a process of its own."""
+    return bool(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -151,3 +171,26 @@ def numbers() -> Callable[..., np.ndarray]:
         return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
     return draw
+
+
+@pytest.fixture
+def same(saved: Any, randomised: Any, images: Any) -> Callable[..., bridge.Plan]:
+    """Loads a Keras model's weights into a module and holds their outputs against each other."""
+
+    def compare(
+        model: Any, module: nn.Module, *, first: bool = True, weights_only: bool = False, **options: Any
+    ) -> bridge.Plan:
+        plan = bridge.load(module, saved(randomised(model), weights_only=weights_only), strict=True, **options)
+        shapes = [each.shape[1:] for each in model.inputs]
+        inputs = [images(2, *shape, seed=seed) for seed, shape in enumerate(shapes)]
+        expected = np.asarray(model(inputs if len(inputs) > 1 else inputs[0], training=False).detach())
+        given = [torch.from_numpy(each).movedim(-1, 1) if first else torch.from_numpy(each) for each in inputs]
+        with torch.inference_mode():
+            found = module.eval()(given if len(given) > 1 else given[0]).numpy()
+        if found.shape != expected.shape:
+            found = np.moveaxis(found, 1, -1)
+        assert np.abs(expected).max() > 1e-3
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        return plan
+
+    return compare

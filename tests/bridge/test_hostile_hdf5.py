@@ -27,23 +27,6 @@ RED = "red\x1b[31m\nlayer"
 Fill = Callable[[h5py.File], object]
 
 
-@pytest.fixture(params=[True, False], ids=["isolated", "here"])
-def isolated(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Callable[..., Path]:
-    """A file that a function filled."""
-
-    def make(fill: Fill, name: str = "made.h5", **options: Any) -> Path:
-        with h5py.File(tmp_path / name, "w", **options) as file:
-            fill(file)
-        return tmp_path / name
-
-    return make
-
-
 def read_all(path: Path, **options: Any) -> None:
     """Ask for everything that a file has at its top."""
     file = open_file(path, **options)

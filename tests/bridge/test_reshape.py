@@ -1,0 +1,218 @@
+"""Weights in front of a Reshape to a map give in PyTorch what they gave in Keras."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch_steps import FLATTEN, LAST_STEP, Steps, to
+
+import bridge
+
+# What makes a map of a row, the same in PyTorch, the size of the row, and the shape the images have.
+DECODERS: dict[str, tuple[Callable[[Any], list[Any]], Callable[[], Steps], int]] = {
+    "to a picture": (
+        lambda layers: [layers.Reshape((2, 3, 4)), layers.Conv2DTranspose(3, 2, name="up")],
+        lambda: [("", nn.Unflatten(1, (4, 2, 3))), ("up", nn.ConvTranspose2d(4, 3, 2))],
+        24,
+    ),
+    "to a picture, one size left open": (
+        lambda layers: [layers.Reshape((2, -1, 4)), layers.UpSampling2D(2), layers.Conv2D(3, 2, name="up")],
+        lambda: [("", nn.Unflatten(1, (4, 2, 3))), ("", nn.Upsample(scale_factor=2)), ("up", nn.Conv2d(4, 3, 2))],
+        24,
+    ),
+    "to a picture and nothing else": (
+        lambda layers: [layers.Reshape((2, 3, 4)), layers.Activation("tanh")],
+        lambda: [("", nn.Unflatten(1, (4, 2, 3))), ("", nn.Tanh())],
+        24,
+    ),
+    "to steps": (
+        lambda layers: [layers.Reshape((5, 4)), layers.ReLU(), layers.Conv1DTranspose(3, 2, name="up")],
+        lambda: [("", nn.Unflatten(1, (4, 5))), ("", nn.ReLU()), ("up", nn.ConvTranspose1d(4, 3, 2))],
+        20,
+    ),
+    "to a volume": (
+        lambda layers: [
+            layers.Reshape((2, 3, 1, 4)),
+            layers.BatchNormalization(name="bn"),
+            layers.Conv3D(3, 1, name="up"),
+        ],
+        lambda: [
+            ("", nn.Unflatten(1, (4, 2, 3, 1))),
+            ("bn", nn.BatchNorm3d(4, eps=1e-3)),
+            ("up", nn.Conv3d(4, 3, 1)),
+        ],
+        24,
+    ),
+    "to channels first, permuted": (
+        lambda layers: [layers.Reshape((4, 2, 3)), layers.Permute((2, 3, 1)), layers.Conv2D(3, 2, name="up")],
+        lambda: [("", nn.Unflatten(1, (4, 2, 3))), ("up", nn.Conv2d(4, 3, 2))],
+        24,
+    ),
+    "to a picture, turned": (
+        lambda layers: [layers.Reshape((2, 3, 4)), layers.Permute((2, 1, 3)), layers.Conv2D(3, 2, name="up")],
+        lambda: [("", nn.Unflatten(1, (4, 2, 3))), to(lambda x: x.transpose(2, 3)), ("up", nn.Conv2d(4, 3, 2))],
+        24,
+    ),
+    "to steps of a recurrent layer": (
+        lambda layers: [layers.Reshape((5, 4)), layers.LSTM(3, name="up")],
+        lambda: [("", nn.Unflatten(1, (5, 4))), ("up", nn.LSTM(4, 3, batch_first=True)), LAST_STEP],
+        20,
+    ),
+}
+BETWEEN: dict[str, tuple[Callable[[Any], list[Any]], Callable[[int], Steps]]] = {
+    "at once": (lambda _: [], lambda _: []),
+    "an activation between": (
+        lambda layers: [layers.LeakyReLU(), layers.Dropout(0.5)],
+        lambda _: [("", nn.LeakyReLU(0.3))],
+    ),
+    "normalisations between": (
+        lambda layers: [
+            layers.BatchNormalization(name="norm"),
+            layers.PReLU(name="relu"),
+            layers.LayerNormalization(name="layer"),
+        ],
+        lambda n: [("norm", nn.BatchNorm1d(n, eps=1e-3)), ("relu", nn.PReLU(n)), ("layer", nn.LayerNorm(n, eps=1e-3))],
+    ),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_outputs_of_a_dense_layer_become_a_map_as_pytorch_views_it(
+    decoder: str, between: str, keras: Any, same: Any, chain: Any
+) -> None:
+    layers, (made, ours, values), (inner, ours_inner) = keras.layers, DECODERS[decoder], BETWEEN[between]
+    dense = layers.Dense(values, name="fc")
+    model = keras.Sequential([layers.Input((7,)), dense, *inner(layers), *made(layers)])
+    plan = same(model, chain(("fc", nn.Linear(7, values)), *ours_inner(values), *ours()))
+    stays = decoder in ("to channels first, permuted", "to steps of a recurrent layer")
+    moved = {copy.source.split("/")[0] for copy in plan.copied.values() if "flattened" in str(copy.transform)}
+    assert moved == (set() if stays else {"fc", "norm", "relu", "layer"} & {key.split("/")[0] for key in plan.copied})
+
+
+def test_a_dense_layer_may_have_a_flatten_in_front_and_a_reshape_behind(keras: Any, same: Any, chain: Any) -> None:
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((4, 5, 3)),
+            layers.Conv2D(5, 2, name="a"),
+            layers.Flatten(),
+            layers.Dense(24, name="fc"),
+            layers.Reshape((3, 2, 4)),
+            layers.Conv2D(2, 2, name="b"),
+        ]
+    )
+    module = chain(
+        ("a", nn.Conv2d(3, 5, 2)),
+        FLATTEN,
+        ("fc", nn.Linear(60, 24)),
+        ("", nn.Unflatten(1, (4, 3, 2))),
+        ("b", nn.Conv2d(4, 2, 2)),
+    )
+    plan = same(model, module)
+    assert plan.copied["fc/kernel"].transform.maps == ((0, (3, 4, 5)), (1, (3, 2, 4)))
+    assert plan.copied["fc/bias"].transform.maps == ((0, (3, 2, 4)),)
+
+
+def test_a_flatten_and_a_reshape_back_need_no_order(keras: Any, same: Any, chain: Any) -> None:
+    layers = keras.layers
+    steps = [
+        layers.Flatten(),
+        layers.BatchNormalization(name="bn"),
+        layers.Reshape((3, 4, 5)),
+        layers.Conv2D(2, 2, name="b"),
+    ]
+    model = keras.Sequential([layers.Input((4, 5, 3)), layers.Conv2D(5, 2, name="a"), *steps])
+    module = chain(
+        ("a", nn.Conv2d(3, 5, 2)),
+        FLATTEN,
+        ("bn", nn.BatchNorm1d(60, eps=1e-3)),
+        ("", nn.Unflatten(1, (5, 3, 4))),
+        ("b", nn.Conv2d(5, 2, 2)),
+    )
+    same(model, module)
+
+
+class Conditional(nn.Module):
+    """A generator that is told the class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise, self.label, self.up = nn.Linear(7, 24), nn.Linear(3, 12), nn.ConvTranspose2d(6, 5, 2)
+
+    def forward(self, given: list[torch.Tensor]) -> torch.Tensor:
+        noise, label = self.noise(given[0]), self.label(given[1])
+        result: torch.Tensor = self.up(torch.cat([label.view(-1, 2, 3, 2), noise.view(-1, 4, 3, 2)], 1))
+        return result
+
+
+@pytest.mark.parametrize("decoder", [False, True], ids=["flat", "nested"])
+def test_maps_that_are_joined_are_reordered_each_by_itself(decoder: bool, keras: Any, same: Any) -> None:
+    layers = keras.layers
+    noise, label = layers.Input((7,)), layers.Input((3,))
+    maps = [layers.Dense(12, name="label")(label), layers.Dense(24, name="noise")(noise)]
+
+    def up(rows: list[Any]) -> Any:
+        shaped = [layers.Reshape((3, 2, channels))(x) for x, channels in zip(rows, (2, 4), strict=True)]
+        return layers.Conv2DTranspose(5, 2, name="up")(layers.Concatenate()(shaped))
+
+    if decoder:
+        rows = [layers.Input((12,)), layers.Input((24,))]
+        model = keras.Model([noise, label], keras.Model(rows, up(rows), name="decoder")(maps))
+        same(model, Conditional(), first=False, rename={"decoder/up": "up"})
+    else:
+        same(keras.Model([noise, label], up(maps)), Conditional(), first=False)
+
+
+def test_a_map_with_one_channel_or_one_place_needs_no_order(keras: Any, same: Any, chain: Any) -> None:
+    layers = keras.layers
+    steps = [
+        layers.Dense(12, name="fc"),
+        layers.Reshape((3, 4, 1)),
+        layers.Conv2D(2, (3, 4), name="a"),
+        layers.Flatten(),
+    ]
+    model = keras.Sequential([layers.Input((7,)), *steps, layers.Dense(2, name="last")])
+    module = chain(
+        ("fc", nn.Linear(7, 12)),
+        ("", nn.Unflatten(1, (1, 3, 4))),
+        ("a", nn.Conv2d(1, 2, (3, 4))),
+        FLATTEN,
+        ("last", nn.Linear(2, 2)),
+    )
+    assert "flattened" not in str(same(model, module))
+
+
+def test_outputs_that_are_reshaped_and_used_as_they_are_too_are_refused(keras: Any, saved: Any, chain: Any) -> None:
+    layers = keras.layers
+    inputs = layers.Input((7,))
+    row = layers.Dense(24, name="fc")(inputs)
+    model = keras.Model(
+        inputs, [layers.Conv2D(2, 2, name="a")(layers.Reshape((3, 2, 4))(row)), layers.Dense(2, name="b")(row)]
+    )
+    module = chain(("fc", nn.Linear(7, 24)), ("a", nn.Conv2d(4, 2, 2)), ("b", nn.Linear(24, 2)))
+    with pytest.raises(bridge.BridgeError, match=r"fc gives 24 values for a map.*unflatten=\{'fc': \(3, 2, 4\)\}"):
+        bridge.load(module, saved(model))
+    for chosen in ((3, 2, 4), None):
+        plan = bridge.load(module, saved(model), unflatten={"fc": chosen})
+        assert plan.copied["fc/bias"].transform.maps == (((0, chosen),) if chosen else ())
+
+
+def test_without_an_architecture_unflatten_says_what_outputs_become(keras: Any, same: Any, chain: Any) -> None:
+    made, ours, values = DECODERS["to a picture"]
+    inner, ours_inner = BETWEEN["normalisations between"]
+    dense = keras.layers.Dense(values, name="fc")
+    model = keras.Sequential([keras.layers.Input((7,)), dense, *inner(keras.layers), *made(keras.layers)])
+    names = ("fc", "norm", "relu", "layer")
+    module = chain(("fc", nn.Linear(7, values)), *ours_inner(values), *ours())
+    same(model, module, weights_only=True, unflatten=dict.fromkeys(names, (2, 3, 4)))
+
+
+def test_a_map_that_outputs_do_not_fill_is_refused(keras: Any, saved: Any, chain: Any) -> None:
+    path = saved(keras.Sequential([keras.layers.Input((7,)), keras.layers.Dense(24, name="fc")]), weights_only=True)
+    with pytest.raises(
+        bridge.BridgeError, match=r"fc gives 24 values, not those of a \(5, 5, 5\) map\. Correct unflatten"
+    ):
+        bridge.load(chain(("fc", nn.Linear(7, 24))), path, unflatten={"fc": (5, 5, 5)})
