@@ -54,14 +54,14 @@ def run(repeats: int, name: str = "auto", tiny: bool = False) -> dict[str, Any]:
 
     On a processor they are its own time, as in `train_step`. `tiny` tries the code.
     """
-    images, photographs = (BATCH, 4) if tiny else (640, 64)
+    images, photographs, side = (BATCH, 2, 32) if tiny else (640, 64, 64)
     where = device(name)
     torch.manual_seed(0)
     results = {
         "convae-classifier, 28 x 28": _compare(
             create("convae-classifier", classes=10), (images, 1, 28, 28), repeats, where
         ),
-        "VGG16's pooled features, 64 x 64": _compare(PooledVGG16(10), (photographs, 3, 64, 64), repeats, where),
+        "VGG16's pooled features, 64 x 64": _compare(PooledVGG16(10), (photographs, 3, side, side), repeats, where),
     }
     return {
         "benchmark": "frozen",

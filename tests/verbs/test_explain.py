@@ -139,12 +139,20 @@ def test_a_vector_or_an_unknown_layer_is_refused() -> None:
 
 
 @pytest.mark.parametrize("method", ["gradcam", "gradients", "occlusion"])
-@pytest.mark.parametrize("name", ["vgg16", "shallow_unet"])
-def test_the_command_draws_a_picture_for_each_image(name: str, method: str, command: Any, pictures: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vgg16", {"classes": 3, "size": 32, "widths": (4, 6, 8, 10, 12), "hidden": 16}),
+        ("shallow_unet", {"classes": 3}),
+    ],
+)
+def test_the_command_draws_a_picture_for_each_image(
+    name: str, options: dict[str, Any], method: str, command: Any, pictures: Any
+) -> None:
     size = ("--size", "32")
-    options = [flag for key, value in SMALL[name].items() for flag in ("--option", f"{key}={value}")]
+    flags = [flag for key, value in options.items() for flag in ("--option", f"{key}={value}")]
     answer = command(
-        "explain", name, *options, pictures(2, (32, 40)), "--method", method, "--target", "1", *size, "--out", "out"
+        "explain", name, *flags, pictures(2, (32, 40)), "--method", method, "--target", "1", *size, "--out", "out"
     )
     assert answer.code == 0, answer
     for index in range(2):
