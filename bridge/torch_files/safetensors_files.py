@@ -75,7 +75,8 @@ def contents(path: Path) -> Contents:
 def write(tensors: Mapping[str, Tensor], path: Path, header: Mapping[str, str]) -> None:
     """Write tensors under their names, one after the other, with `header` and a digest of all as notes.
 
-    Refused: tensors that are not dense. What the disk refuses raises OSError.
+    Refused: tensors that are not dense, names that together are longer than is read again. What the disk
+    refuses raises OSError.
     """
     _refuse_strange(tensors)
     notes = {name: value.encode("utf8", "replace").decode("utf8") for name, value in header.items()}
@@ -180,6 +181,11 @@ def _header(tensors: Mapping[str, Tensor], order: list[str], notes: Mapping[str,
         header[name] = {"dtype": NAMES[_dtype(tensor)], "shape": list(tensor.shape), "data_offsets": places[name]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf8")
     text += b" " * (-len(text) % 8)
+    if len(text) > LARGEST_HEADER:
+        raise BridgeError(
+            f"The names of the tensors take {len(text)} bytes with their notes, more than the {LARGEST_HEADER} that "
+            "the header of a .safetensors file may have here. Write a .pt file instead."
+        )
     return len(text).to_bytes(8, "little") + text
 
 

@@ -122,7 +122,10 @@ def _keys(names: Iterable[str], where: str) -> dict[str, str]:
                 f"{where}: {shown(owners[key])} and {shown(name)} are one name, {shown(key)}. Rename one of them."
             )
     added = _ADDED.match(commonprefix(list(found.values())))  # noqa: RUF071 (it is of characters)
-    return {name: key[added.end() if added else 0 :] for name, key in found.items()}
+    keys = {name: key[added.end() if added else 0 :] for name, key in found.items()}
+    if strange := [name for name, key in keys.items() if key and "" in key.split("/")]:
+        raise BridgeError(f"{where} names a weight {shown(strange[0])!r}, a part of which is empty. Rename it.")
+    return keys
 
 
 def _key(name: str) -> str:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import bridge
-from bridge.torch_files import read_pickled
+from bridge.torch_files import read_pickled, safetensors_files
 
 ROOT = Path(__file__).resolve().parents[2]
 Make = Callable[[Path], object]
@@ -372,6 +372,8 @@ PICKLED: dict[str, tuple[Make, str]] = {
         "a.b and a/b are one name, a/b",
     ),
     "a very long name": (large(lambda: saved(lambda: {"n" * 5_000_000: torch.ones(1)})), "of 5000000 characters"),
+    "a name that is a slash": (saved(lambda: {"/": torch.ones(1)}), "names a weight '/', a part of which is empty"),
+    "a name that begins with a slash": (saved(lambda: {"/w": torch.ones(1)}), "names a weight '/w', a part of"),
     "a name beside nothing": (saved(lambda: {"w": torch.ones(1), ".w": torch.ones(1)}), "w and .w are one name, w"),
 }
 
@@ -562,6 +564,18 @@ def test_names_full_of_numbers_are_put_in_order_in_little_memory(reader: Any, tm
     given = reader(tmp_path / "w")
     assert len(given["shapes"]) == 500
     assert given["mebibytes"] < 128
+
+
+def test_a_file_whose_names_would_not_be_read_again_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    save_file({f"layer{index}.weight": torch.ones(1) for index in range(40)}, tmp_path / "w.safetensors")
+    (tmp_path / "there.safetensors").write_bytes(b"former")
+    monkeypatch.setattr(safetensors_files, "LARGEST_HEADER", 4000)
+    with pytest.raises(bridge.BridgeError, match=r"more than the 4000 that .* Write a \.pt file instead"):
+        bridge.convert(tmp_path / "w.safetensors", tmp_path / "there.safetensors")
+    assert (tmp_path / "there.safetensors").read_bytes() == b"former"
+    bridge.convert(tmp_path / "w.safetensors", tmp_path / "there.pt")
 
 
 def test_a_state_dict_in_memory_with_two_names_that_are_one_is_refused() -> None:
