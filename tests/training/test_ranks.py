@@ -156,21 +156,36 @@ def test_a_network_with_a_recurrent_layer_is_not_cut(train: Any) -> None:
     assert not (train.folder / "runs/vae-gru/config.json").exists(), "a run that cannot be is not begun"
 
 
-@pytest.mark.slow
-def test_torchrun_starts_a_run_again_whose_process_died(commands: Any, class_folder: Path) -> None:
-    folder = commands.folder
+def torchrun(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """A run of two processes that torchrun has started, once it is in its first stage."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
-    command += ["--master-port", str(free_port()), "-m", "torch_convae.train"]
-    options = ("--data", str(class_folder), *SHORT, "--out", "elastic")
+    command += ["--master-port", str(free_port()), "-m", "torch_convae.train", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(
-        [*command, *options], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not (folder / "elastic" / "metrics.jsonl").is_file():
+    while not list(folder.glob("*/metrics.jsonl")):
         assert running.poll() is None, running.communicate()
         time.sleep(0.05)
-    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+    return running
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_whose_process_died(commands: Any, class_folder: Path, tmp_path: Path) -> None:
+    running = torchrun(tmp_path, "--data", class_folder, *SHORT, "--out", "elastic")
+    os.kill(children(running.pid)[-1], signal.SIGKILL)
     running.communicate(timeout=200)
     assert running.returncode == 0
-    assert (folder / "elastic" / "metrics.jsonl").read_text() == (folder / "two" / "metrics.jsonl").read_text()
+    assert history(tmp_path / "elastic") == history(commands.folder / "two")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_no_process_outlives_a_torchrun_that_is_killed(class_folder: Path, tmp_path: Path) -> None:
+    running = torchrun(tmp_path, "--data", class_folder, *SHORT[2:], "--epochs", "1000,1,1", "--out", "long")
+    assert len(children(running.pid)) == 2
+    running.kill()
+    running.communicate(timeout=30)  # they hold the other ends of its pipes, and both are closed

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import multiprocessing
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ConvaeError
+from ..orphans import end_with
 
 Pairs = tuple[Tensor, Tensor]
 TARGETS = 64  # at a time
 END = 2**15  # bytes
 CPU = torch.device("cpu")
-PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
 class Files(Protocol):
@@ -159,10 +157,7 @@ class _Alone:
     def __call__(self, _: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if sys.platform == "linux":  # elsewhere PyTorch looks for the parent every few seconds
-            ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
-            if os.getppid() != self.parent:  # it died before it was asked for
-                os._exit(1)
+        end_with(self.parent)  # where it does nothing PyTorch looks for the parent every few seconds
 
 
 def _quickest() -> str:

@@ -21,6 +21,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from ..errors import ConvaeError
+from ..orphans import end_with
 
 T = TypeVar("T")
 # What PyTorch's backends say, in their several ways, when a process at the other end is gone.
@@ -115,6 +116,8 @@ def ranks(on_cuda: bool) -> Iterator[Ranks]:
     if found.count == 1:
         yield found
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's; killed, it would leave its processes to train on
+        end_with(os.getppid())
     store, rank, count = next(rendezvous("env://"))
     # A store may outlive the processes that torchrun started before these, and would still say where those were.
     own = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
