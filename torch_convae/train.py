@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import command, pictures, tensorboard
+from . import pictures, tensorboard
 from .config import FREE, Config, Parser, add_flags, check, parse_cache, parse_parallel, parse_size
 from .data import DataSet, Request, batch_indices, load_data
 from .errors import ConvaeError, one_line
@@ -53,6 +53,7 @@ from .training import (
     twins,
     whole_weights_of,
 )
+from .verbs import command
 from .weights import save_model
 
 

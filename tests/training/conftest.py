@@ -42,7 +42,7 @@ class Answer:
 SERVER = """
 import gc, json, os, resource, runpy, signal, sys, traceback
 import matplotlib.figure, matplotlib.backends.backend_agg, torch._dynamo, tqdm  # all that a run imports later
-import torch_convae.pictures, torch_convae.plots, torch_convae.recipes
+import torch_convae.pictures, torch_convae.pictures.plots, torch_convae.recipes
 gc.freeze()
 for line in sys.stdin:
     order = json.loads(line)

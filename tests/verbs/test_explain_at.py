@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from torch_convae import ConvaeError, create
-from torch_convae.colours import heat, over
 from torch_convae.explain import gradients, question
 from torch_convae.explain.place import Place
 from torch_convae.models import MODELS
+from torch_convae.pictures.colours import heat, over
 
 from .conftest import SMALL, small
 

@@ -12,7 +12,7 @@ from torch import nn
 import torch_convae
 from torch_convae import ConvaeError
 from torch_convae.layers import find, layers
-from torch_convae.sources import input_shape
+from torch_convae.verbs.sources import input_shape
 
 from .conftest import EVERY, small
 

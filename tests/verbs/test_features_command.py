@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 import torch_convae
 from torch_convae.models import MODELS
-from torch_convae.rasters import read_pixels
+from torch_convae.verbs.rasters import read_pixels
 
 from .conftest import SMALL, small
 

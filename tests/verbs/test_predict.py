@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 
 import torch_convae
-from torch_convae import rasters
-from torch_convae.colours import class_colours
+from torch_convae.pictures.colours import class_colours
 from torch_convae.predict import Windows, grow, slide
-from torch_convae.rasters import raster
+from torch_convae.verbs import rasters
+from torch_convae.verbs.rasters import raster
 from torch_convae.weights import save_model
 
 from .conftest import SMALL

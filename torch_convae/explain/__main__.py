@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import command
-from ..colours import heat, over
 from ..config import parse_size
 from ..errors import ConvaeError
-from ..inputs import Failures, items
 from ..layers import find, layers
 from ..models import Model
-from ..outputs import check_folder, made_by, open_folder
-from ..png import COLOUR, png
+from ..pictures.colours import heat, over
+from ..pictures.png import COLOUR, png
 from ..predict.answers import MASKS, RECONSTRUCTIONS, Kind, accepted, answer_shape, kind_of
 from ..predict.results import class_names
 from ..predict.work import picture_names
-from ..rasters import raster
-from ..sources import add_source_flags, channels, source, takes_sequences
+from ..verbs import command
+from ..verbs.inputs import Failures, items
+from ..verbs.outputs import check_folder, made_by, open_folder
+from ..verbs.rasters import raster
+from ..verbs.sources import add_source_flags, channels, source, takes_sequences
 from .methods import default_layer, gradcam, gradients, normalised, occlusion
 from .place import Place, parse_place
 from .question import class_index, question

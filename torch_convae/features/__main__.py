@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import command
 from ..config import parse_size
 from ..errors import ConvaeError
-from ..inputs import Failures
-from ..outputs import check_file, made_by
-from ..sources import add_source_flags, inputs_of, source
+from ..verbs import command
+from ..verbs.inputs import Failures
+from ..verbs.outputs import check_file, made_by
+from ..verbs.sources import add_source_flags, inputs_of, source
 from .extract import Asked, Limits, Target, extract
 from .listing import listing
 from .shape import ORDERS, POOLS

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..data.images import read_header
 from ..errors import ConvaeError
-from ..inputs import Failures, Item, read_all
 from ..layers import Layer, capture, find, layers
-from ..sources import Source, read_input, takes_sequences
+from ..verbs.inputs import Failures, Item, read_all
+from ..verbs.sources import Source, read_input, takes_sequences
 from . import prepared
 from .shape import axes, shaped
 from .store import storing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..layers import Layer, layers
-from ..sources import Source, input_shape
+from ..verbs.sources import Source, input_shape
 from ..words import table
 
 HEAD = ("layer", "kind", "output", "values", "activation", "also called")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from .. import command
 from ..config import check_seed, parse_size
 from ..errors import ConvaeError
-from ..inputs import Failures
-from ..outputs import check_folder, made_by
-from ..sources import add_source_flags, inputs_of, source, takes_sequences
+from ..verbs import command
+from ..verbs.inputs import Failures
+from ..verbs.outputs import check_folder, made_by
+from ..verbs.sources import add_source_flags, inputs_of, source, takes_sequences
 from .answers import Answers, kind_of, takes_other_sizes
 from .windows import Windows
 from .work import FAILED, Job, predict

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..errors import ConvaeError
 from ..layers import output_shape
 from ..models import BayesianSegNet, Model
-from ..sources import input_shape
+from ..verbs.sources import input_shape
 
 MULTIPLE = 32  # the deepest network here halves five times
 HALVED = (1, 2)  # how much smaller than its image a network's answer is

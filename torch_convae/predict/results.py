@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..colours import class_colours, heat, over, shown
 from ..models import Model
-from ..png import COLOUR, GREY, PALETTE, png
+from ..pictures.colours import class_colours, heat, over, shown
+from ..pictures.png import COLOUR, GREY, PALETTE, png
 from .answers import MASKS, RECONSTRUCTIONS, Answers, Kind
 from .windows import Bands
 

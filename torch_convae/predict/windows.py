@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ConvaeError
-from ..rasters import Raster
+from ..verbs.rasters import Raster
 
 Answer = Callable[[Tensor], Tensor]  # images uint8 (N, C, h, w) -> answers (N, K, h, w)
 Bands = Iterator[tuple[int, Tensor]]  # the first row of each band, and its answers (K, n, W)

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from ..errors import ConvaeError
 from ..files import write_text
-from ..inputs import Failures, Item, read_all
-from ..outputs import open_folder
-from ..rasters import LARGEST, Raster, raster, sides
-from ..sources import channels, read_input
+from ..verbs.inputs import Failures, Item, read_all
+from ..verbs.outputs import open_folder
+from ..verbs.rasters import LARGEST, Raster, raster, sides
+from ..verbs.sources import channels, read_input
 from .answers import CLASSES, Answers, Kind
 from .results import Line, Pictures, class_names, vector_line, write_pictures
 from .windows import Bands, Windows, grow, slide

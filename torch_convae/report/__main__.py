@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import command
 from ..errors import ConvaeError
 from ..files import write_whole
-from ..inputs import Failures
+from ..verbs import command
+from ..verbs.inputs import Failures
 from .page import page
 from .record import read_runs
 

@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import ConvaeError
+from ..errors import ConvaeError
+from ..load import load, load_model
+from ..models import MODELS, Model, create
+from ..models.preprocessing import MODES, Preprocess
+from ..models.sizes import sides
+from ..training import device
+from ..weights import load_weights, recorded_options
 from .inputs import Item, items, sequences
 from .known import recognise
-from .load import load, load_model
-from .models import MODELS, Model, create
-from .models.preprocessing import MODES, Preprocess
-from .models.sizes import sides
 from .rasters import LARGEST, read_frames, read_pixels
-from .training import device
-from .weights import load_weights, recorded_options
 
 WORDS = {"true": "True", "false": "False"}  # as Python has them
 FRAMES = 8  # of a sequence whose length nobody says

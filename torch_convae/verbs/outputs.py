@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ConvaeError
-from .files import read_json, write_json
+from ..errors import ConvaeError
+from ..files import read_json, write_json
 
 MARK = "made_by.json"
 

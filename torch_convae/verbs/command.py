@@ -7,12 +7,12 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
-from .config import Parser
-from .errors import ConvaeError, one_line
+from ..config import Parser
+from ..errors import ConvaeError, one_line
+from ..training import Interrupted, graceful
 from .inputs import Failures, any_size
 from .printing import printing
 from .rasters import LARGEST
-from .training import Interrupted, graceful
 
 MILLION = 1_000_000
 

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .data import DataSet, FileSplit, Split
-from .files import write_whole
-from .training import Phase, Run
+from ..data import DataSet, FileSplit, Split
+from ..files import write_whole
+from ..training import Phase, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,9 +23,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .data.folders import image_files
-from .data.images import opened, read_header, upright
-from .errors import ConvaeError
+from ..data.folders import image_files
+from ..data.images import opened, read_header, upright
+from ..errors import ConvaeError
 
 Bytes = NDArray[np.uint8]
 LARGEST = 150_000_000  # pixels: 0.6 GB of colour when decoded

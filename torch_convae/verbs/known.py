@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from .errors import ConvaeError
-from .models import MODELS, create
-from .weights import Source, fits, read_weights
+from ..errors import ConvaeError
+from ..models import MODELS, create
+from ..weights import Source, fits, read_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 TOPS = ("predictions", "fc1000", "classifier", "classifier/6", "head/fc", "fc8")  # what the classes' layer is called

@@ -17,8 +17,8 @@ from PIL import Image, _imaging
 from torch import Tensor
 from tqdm import tqdm
 
-from .data.folders import JUNK_NAMES, JUNK_SUFFIXES
-from .errors import ConvaeError, one_line
+from ..data.folders import JUNK_NAMES, JUNK_SUFFIXES
+from ..errors import ConvaeError, one_line
 
 BLOCK = 64 * 2**20  # bytes: more than glibc ever keeps for a thread
 READERS = 4  # threads that decode while the network computes
