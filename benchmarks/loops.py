@@ -7,21 +7,22 @@ their losses. Weights go on from call to call.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from torch_convae.data import Split
-from torch_convae.training import Folder, Phase, Run, Splits, Stage, Trainer, graceful
-from torch_convae.training.examples import Batch
+from torch_convae.training import Folder, Phase, Run, Splits, Stage, Trainer, graceful, saving
 
 from .compare import synchronise
 from .work import EPSILON, LR, Work, loss_of
@@ -69,28 +70,6 @@ class Unsaved(Folder):
         """There is nothing to go on from."""
 
 
-@dataclass(frozen=True, eq=False)
-class Paired(Split):
-    """Examples that, between one step and the next, have another take the same step; seconds of both, in pairs.
-
-    A step is over when the next batch is asked for. So close together, both meet the same moods of the machine.
-    """
-
-    other: Callable[[int], object] = lambda step: None  # noqa: ARG005
-    seconds: list[tuple[float, float]] = field(default_factory=list)
-
-    def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
-        """Those of the split."""
-        begun, took = time.process_time(), 0.0
-        for step, batch in enumerate(super().batches(order)):
-            if step:
-                took, begun = time.process_time() - begun, time.process_time()
-                self.other(step - 1)
-                self.seconds.append((took, time.process_time() - begun))
-            begun = time.process_time()
-            yield batch
-
-
 def ours(work: Work, run: Run, examples: Split | None = None) -> Loop:
     """`Trainer`, as `torch_convae.train` runs it, but for the checkpoint; a step before, and then those asked for."""
     model = work.model()
@@ -106,7 +85,7 @@ def ours(work: Work, run: Run, examples: Split | None = None) -> Loop:
             parts = [torch.arange(part.start, part.stop) for part in work.batches(work.steps)]
             return islice(cycle(parts), steps if epoch else 1)
 
-        with graceful() as stop:
+        with graceful() as stop, patch.object(saving, "SECONDS_BETWEEN", math.inf):
             trainer = Trainer(run, Splits(examples, order, {}, work.batch), Unsaved(Path()), model, stop)
             trainer.train([phase])
         before, last = (float(line["train_loss"]) for line in trainer.progress.history)

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 import torch
@@ -20,14 +19,13 @@ from torch_convae.training import Run
 
 from . import loops
 from .compare import environment, summary
+from .overhead import overhead
 from .peers import BACKENDS, Missing, keras_fit
 from .work import Work, autoencoder, unet
 
 # So far the losses may be apart, at the first step and at the second. That one's is of weights which each loop has
 # moved by itself, and Adam's first step is as large for a gradient of rounding errors as for any other.
 TOLERANCES, TOLERANCES_OF_BFLOAT16 = (1e-4, 5e-3), (5e-2, 5e-2)
-FEWEST_STEPS = 3  # which are two pairs
-QUARTERS = ("lower", "median", "upper")
 LAYOUTS = ("contiguous", "channels-last")
 BFLOAT16 = "torch-convae, bfloat16"
 
@@ -73,20 +71,6 @@ def compared(work: Work, repeats: int, python: str, backends: tuple[str, ...]) -
         "images_per_second": round(work.steps * work.batch / mine["median"], 1),
         "overhead_of_a_step": overhead(work, best, repeats),
         "skipped": skipped,
-    }
-
-
-def overhead(work: Work, layout: str, repeats: int) -> dict[str, Any]:
-    """How much longer a step of ours takes than forward, backward and the optimizer's step alone; in pairs of steps."""
-    run = Run(torch.device("cpu"), layout=layout)
-    paired = loops.Paired(work.images, work.targets, other=loops.bare_step(work, run))
-    loops.ours(work, run, paired)(max(repeats * work.steps, FEWEST_STEPS))
-    shares = [mine / bare - 1 for mine, bare in paired.seconds]
-    mine, bare = zip(*paired.seconds, strict=True)
-    return {
-        "pairs": len(shares),
-        "seconds": {"ours": summary(mine), "pure": summary(bare)},
-        "share": {quarter: round(share, 4) for quarter, share in zip(QUARTERS, quantiles(shares), strict=True)},
     }
 
 

@@ -48,10 +48,10 @@ class Saver:
         """Save, unless a number is not finite; with `good`, the guard may go back to here."""
         if good:
             position.progress.since_good = 0
+        started = time.perf_counter()
         checkpoint = capture(position, self.models, self.run, self.identity)
         if not finite([checkpoint["weights"], checkpoint["moments"]]):
             raise Jump(Spike(position.watch.steps, math.nan, math.nan, math.nan, None))
-        started = time.perf_counter()
         self.run.ranks.once(self.folder.save, checkpoint, position.progress.history, good)
         self.saved = time.perf_counter()
         self.cost = self.saved - started
