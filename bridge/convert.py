@@ -15,6 +15,7 @@ from torch import Tensor
 from . import atomic, tail
 from .adaptation import adapted
 from .errors import BridgeError
+from .flattening.flatten import doubts
 from .formats import read
 from .inside import note_on
 from .naming import names
@@ -72,7 +73,7 @@ def convert(
     if like is not None:
         raise BridgeError(f"{path}: like is for files that Keras loads: .h5, .weights.h5 or .keras.")
     options.check_skips([*given, *given.layers])
-    options.check_flatten(list(given.layers))
+    options.check_flatten(given.layers)
     changed = adapted(given, options)
     if partial := [key for key, stored in changed.stored.items() if stored.rows is not None]:
         raise BridgeError(f"{given.name}: the new classes have no rows in {partial[0]}. Load into a module instead.")
@@ -83,6 +84,7 @@ def convert(
         write(tensors, beside, metadata(changed) | {"order": "\n".join(tensors)})
     model = chosen_model(changed, scheme, options)
     notes = [*changed.notes, *([note_on(model)] if model else []), *special(changed), *guessed(changed)]
+    notes += doubts(changed, options)
     if changed.layout == "keras":
         notes += turned(changed, {entry.key: entry.transform for entry in named})
     return Conversion(path, _shown(named), _skipped(given, changed, named, options, to), tuple(notes))
@@ -99,13 +101,15 @@ def _to_keras(given: Source, path: Path, like: str | PathLike[str] | None, optio
     if structure is None:
         kept = {key: (key, identity(shape)) for key, shape in changed.shapes.items() if key not in left_out}
         write_source(changed, path, list(kept))
-        return Conversion(path, kept, left_out)
+        return Conversion(path, kept, left_out, changed.notes)
     atomic.refuse_same(path, structure.files)
+    notes = changed.notes
     if changed.layout == "keras":
         changed = as_state(changed, options)
     written = write_state(changed, path, structure, options)
     skipped = {key: f"{structure.name} has no place for it" for key in changed if key not in written}
-    return Conversion(path, written, skipped | {key: why for key, why in left_out.items() if key not in written})
+    skipped |= {key: why for key, why in left_out.items() if key not in written}
+    return Conversion(path, written, skipped, notes)
 
 
 def metadata(source: Source) -> dict[str, str]:
@@ -146,7 +150,7 @@ Writer = Callable[[dict[str, Tensor], Path, dict[str, str]], None]
 def _writer(path: Path) -> Writer:
     writers = {".safetensors": safetensors_files.write, ".pt": _write_pickled, ".pth": _write_pickled}
     if path.suffix not in writers:
-        raise BridgeError(f"{path} should end in .safetensors, .pt or .pth.")
+        raise BridgeError(f"{path} should end in .safetensors, .pt or .pth, or in {', '.join(KERAS_ENDINGS)}.")
     return writers[path.suffix]
 
 

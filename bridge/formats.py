@@ -58,8 +58,10 @@ def read(
         if keras_0.is_keras_0(file):
             return named(keras_0.read(file, dim_ordering, kernels, flatten))
         if not keras_h5.is_legacy(file) and keras_v3.recognises(file.root):
+            _refuse_old(path, dim_ordering, kernels)
             return named(keras_v3.read(file, config))
         return named(keras_h5.read(file, dim_ordering, kernels, flatten))
+    _refuse_old(path, dim_ordering, kernels)
     if kind == "archive":
         tail.check(bytes_of(path))
         members = archive.members(path)
@@ -69,6 +71,12 @@ def read(
     if kind == "shards":
         return named(keras_v3.read_shards(path, isolated=isolated, largest=largest, config=config))
     return named((torch_files.read_safetensors if kind == "safetensors" else torch_files.read_pickled)(path))
+
+
+def _refuse_old(path: Path, dim_ordering: str | None, kernels: str | None) -> None:
+    for option, value in (("dim_ordering", dim_ordering), ("kernels", kernels)):
+        if value is not None:
+            raise BridgeError(f"{path}: {option} is for files of Keras 0 and 1, and this is none. Leave it out.")
 
 
 def named(source: Source) -> Source:

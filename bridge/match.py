@@ -10,7 +10,7 @@ from torch import nn
 
 from .adaptation import adapted
 from .errors import BridgeError
-from .flattening.flatten import OF_ROWS
+from .flattening.flatten import OF_ROWS, doubts
 from .inside import nearest, note_on
 from .keras_files.old_arrays import told
 from .layouts import KINDS, Layout, kind_of_weights
@@ -197,11 +197,18 @@ def _unknown_kind(sides: Sides) -> str | None:
     """That a layer has its place by name, but is of a class that is not known here; None where no layer is."""
     for key, name in sides.current.items():
         (layer, path), source = (split(key)[0], sides.paths.get(split(name)[0])), sides.source
-        kind = source.kinds.get(layer)
-        unknown = kind is not None and kind not in KINDS and not kind_of_weights(source.layers[layer], None)
+        kind, roles = source.kinds.get(layer), source.layers[layer]
+        unknown = kind is not None and kind not in KINDS and not kind_of_weights(roles, None)
+        if path is not None and source.layout == "keras" and not unknown and path not in sides.places.places:
+            part = sides.module.get_submodule(f"{sides.options.prefix}.{path.replace('/', '.')}".strip("."))
+            return (
+                f"{source.name}: {layer} has its place by name, but {path.replace('/', '.')} is a "
+                f"{type(part).__name__}, a kind of module that is not known here. Copy its numbers yourself: "
+                f"bridge.read gives them."
+            )
         if path is not None and (unknown or path not in sides.places.places) and source.layout == "keras":
             return (
-                f"{source.name}: {layer} is {kind or 'a layer'} with {', '.join(source.layers[layer])}, which is not "
+                f"{source.name}: {layer} is {kind or 'a layer'} with {', '.join(roles)}, which is not "
                 f"known here, and nothing else has a place. Copy its numbers yourself: bridge.read gives them."
             )
     return None
@@ -237,9 +244,13 @@ def _account(sides: Sides, copied: Mapping[str, Copy], reasons: dict[str, str]) 
         skipped=tuple(key for key in source if key not in taken),
         untouched=tuple(name for name in reasons if name not in source),
         reasons=reasons,
-        notes=(*source.notes, *inside, *notes_on(source, module, _places_of(sides, copied), sides.kinds)),
+        notes=(*source.notes, *inside, *doubts(source, sides.options), *_notes(sides, copied)),
         preprocessing=source.preprocessing,
     )
+
+
+def _notes(sides: Sides, copied: Mapping[str, Copy]) -> list[str]:
+    return notes_on(sides.source, sides.module, _places_of(sides, copied), sides.kinds)
 
 
 def _places_of(sides: Sides, copied: Mapping[str, Copy]) -> dict[str, Place]:

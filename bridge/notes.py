@@ -58,6 +58,8 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
     groups, own_groups = config.get("groups"), getattr(part, "num_groups", None)
     if isinstance(groups, int) and own_groups is not None and groups not in (-1, own_groups):
         yield f"{own_groups} groups, the file {groups}: outputs differ."
+    if groups is None and kind == "GroupNormalization" and own_groups is not None:
+        yield f"{own_groups} groups; this file does not say how many."
 
 
 def _gates(source: Source, layer: str, kind: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from .beside import Said
 from .errors import BridgeError
-from .source import Source, split
+from .source import Shape, Source, split
 
 Rename = Mapping[str, str] | Sequence[tuple[str, str]]
 Flattened = Mapping[str, Said | None]
@@ -76,33 +76,72 @@ class Options:
                 f"there is no option {sorted(unknown)[0]!r}; there are {', '.join(Choices.__annotations__)}"
             )
         rename, skip = given.get("rename") or (), given.get("skip") or ()
+        _check(rename, given)
         given["rename"] = tuple(rename.items() if isinstance(rename, Mapping) else rename)
         given["skip"] = (skip,) if isinstance(skip, str) else tuple(skip)
         return cls(**{name: value for name, value in given.items() if value is not None})
 
     def skips(self, candidates: Iterable[str]) -> bool:
         """Whether any of the names is left out."""
-        return any(fnmatchcase(name, pattern) for name in candidates for pattern in self.skip)
+        return any(_is_meant(name, pattern) for name in candidates for pattern in self.skip)
 
-    def check_flatten(self, layers: Sequence[str]) -> None:
-        """Refuse a map for a layer that is not there."""
+    def check_flatten(self, layers: Mapping[str, Mapping[str, Shape]]) -> None:
+        """Refuse a map for a layer that is not there, or that has no values in a row."""
         for option, maps in (("flatten", self.flatten), ("unflatten", self.unflatten)):
             for layer in maps:
                 if layer not in layers:
-                    raise BridgeError(unmatched(option, layer, layers))
+                    raise BridgeError(unmatched(option, layer, list(layers)))
+                kernel = layers[layer].get("kernel", ())
+                if len(kernel) > 3:
+                    raise BridgeError(
+                        f"{option} says a map of {layer}, whose kernel {tuple(kernel)} is a convolution's: it has no "
+                        f"values in a row. Name the one behind the Flatten or in front of the Reshape."
+                    )
 
     def check_skips(self, known: Sequence[str]) -> None:
         """Refuse a pattern that leaves out nothing: it is a typing error."""
         for pattern in self.skip:
-            if not any(fnmatchcase(name, pattern) for name in known):
+            if not any(_is_meant(name, pattern) for name in known):
                 raise BridgeError(unmatched("skip", pattern, known))
+
+
+def _is_meant(name: str, pattern: str) -> bool:
+    """A name stands for itself, whatever signs of a glob are in it."""
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _check(rename: Any, given: Mapping[str, Any]) -> None:
+    """Refuse options of another form than theirs."""
+    if isinstance(rename, str) or any(isinstance(rule, str) or len(rule) != 2 for rule in _rules(rename)):
+        raise BridgeError(f"rename is {rename!r}, but should be a mapping or pairs: {{'old': 'new'}}.")
+    for old, new in _rules(rename):
+        if not new.strip("./"):
+            raise BridgeError(f"rename gives {old!r} no name. Leave a layer out with skip.")
+    for option in ("flatten", "unflatten"):
+        for layer, said in (given.get(option) or {}).items():
+            if said is not None and (isinstance(said, (str, int)) or not all(_is_size(each) for each in said)):
+                raise BridgeError(
+                    f"{option} says {said!r} of {layer}, but should say (height, width, channels), or None for no map."
+                )
+    classes = given.get("classes")
+    if classes is not None and (isinstance(classes, (str, Mapping)) or len(classes) != 2):
+        raise BridgeError("classes should be the old names and the new ones: (['cat', 'dog'], ['dog', 'cat']).")
+
+
+def _rules(rename: Any) -> list[tuple[str, str]]:
+    return list(rename.items() if isinstance(rename, Mapping) else rename)
+
+
+def _is_size(each: Any) -> bool:
+    return isinstance(each, int) or (isinstance(each, (tuple, list)) and all(isinstance(size, int) for size in each))
 
 
 def renamed(source: Source, rules: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Each source key under the name that the rules give it, one rule after the other."""
     keys = {key: key for key in source}
     for pattern, replacement in rules:
-        expression, template = _compiled(pattern, replacement)
+        exact = any(pattern in (key, split(key)[0]) for key in keys.values())
+        expression, template = _compiled(pattern, replacement, exact)
         hits = 0
         for key, current in keys.items():
             layer, role = split(current)
@@ -116,8 +155,10 @@ def renamed(source: Source, rules: Iterable[tuple[str, str]]) -> dict[str, str]:
     return keys
 
 
-def _compiled(pattern: str, replacement: str) -> tuple[re.Pattern[str], str]:
+def _compiled(pattern: str, replacement: str, exact: bool) -> tuple[re.Pattern[str], str]:
     """A rule: an exact name, a glob (its stars are carried over in order) or a regular expression."""
+    if exact:
+        return re.compile(re.escape(pattern)), replacement.replace("\\", r"\\")
     if not re.search(r"[\\()\[\]+^$|?]", pattern):
         pieces = [re.escape(piece).replace(r"\.", "[./]") for piece in pattern.split("*")]
         groups = iter(range(1, len(pieces)))

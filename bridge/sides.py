@@ -35,7 +35,7 @@ def paired(source: Source, module: nn.Module, options: Options) -> Sides:
     refuse_unknown(options.by)
     where = places(module, options.prefix, options.names)
     options.check_skips([*source, *source.layers, *(slot.target for slot in where.slots)])
-    options.check_flatten(list(source.layers))
+    options.check_flatten(source.layers)
     current = renamed(source, options.rename)
     layers, inside = _layers(source, current), None
     if options.by == "order":

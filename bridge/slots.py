@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from .errors import BridgeError
@@ -74,6 +75,11 @@ class Places:
 def places(module: nn.Module, prefix: str = "", scheme: str | None = None) -> Places:
     """The slots of a module, or of its part below `prefix`."""
     module = getattr(module, "_orig_mod", module)  # torch.compile(module) wraps it
+    if isinstance(module, torch.jit.ScriptModule):
+        raise BridgeError(
+            f"{type(module).__name__} is a scripted or traced module, whose layers do not tell what they are. Load "
+            f"into the module that it was made of, and script that."
+        )
     prefix = prefix.strip(".")
     part = _part(module, prefix)
     start = f"{prefix}." if prefix else ""

@@ -14,6 +14,7 @@ from .flattening.flatten import flattened
 from .match import planned, prepared
 from .options import Choices, Options
 from .plan import Plan
+from .proof.adapted import as_adapted
 from .proof.cases import layers_of
 from .proof.layers import prove
 from .proof.live import keras_outputs
@@ -51,13 +52,15 @@ def verify(
 
     `reference` holds inputs and outputs of the Keras model, recorded anywhere: an .npz or arrays, called x or
     input and y or output (x_0, x_1, ... for several), channels last. The whole module is run and held against
-    them, within `rtol` and `atol`. `keras=True` records them now, from the Keras model in the source's file.
+    them, within `rtol` and `atol`. `keras=True` records them now, from the Keras model in the source's file. What
+    `flip_input`, `in_channels` and `classes` change is changed in the record, too, as far as outputs are kept.
 
     Refused: what `load` refuses, a reference that cannot be read or fed to the module, and `keras` where Keras
     is not installed or the file holds no model.
     """
     options = Options.of(choices)
-    given = prepared(source_of(source, options), module, options)
+    original = source_of(source, options)
+    given = prepared(original, module, options)
     plan = planned(given, module, options)
     bare = getattr(module, "_orig_mod", module)  # torch.compile(module) wraps it
     for copy in plan.copied.values():
@@ -67,7 +70,8 @@ def verify(
     layers = tuple(prove(layer, given, bare, epsilon, tolerance) for layer in found)
     records: list[Recorded] = [] if reference is None else [recorded(reference)]
     if keras:
-        records.append(keras_outputs(given))
+        records.append(keras_outputs(original, grey_images=options.in_channels is not None))
+    records = [as_adapted(record, original, options) for record in records]
     part = bare.get_submodule(options.prefix.strip("."))
     outputs = tuple(proof for record in records for proof in compared(part, record, rtol, atol))
     report = Report(plan, layers, outputs, tuple(_notes(given, plan, options)))

@@ -28,6 +28,8 @@ CHANNELWISE = frozenset(
     for kind in ("ZeroPadding", "Cropping", "MaxPooling", "AveragePooling", "UpSampling", "SpatialDropout")
 }
 
+BY_LAYER = "to bridge.adapt.in_channels or flip_input as layer"  # for messages
+
 Image = frozenset[str]  # the inputs that a tensor is, as they came or resized; empty for anything computed
 NONE: Image = frozenset()
 
@@ -113,13 +115,13 @@ def _found(source: Source, met: Mapping[str, _Met]) -> tuple[str, ...]:
     if strangers:
         raise BridgeError(
             f"{source.name}: the image goes to {strangers[0]} ({met[strangers[0]].layer.kind}), whose channels cannot "
-            f"be changed here. Name the convolution to change, if it is right to leave that one as it is, with layer."
+            f"be changed here. Name the convolution to change, if it is right to leave that one as it is, {BY_LAYER}."
         )
     if not convolutions:
-        raise BridgeError(f"{source.name}: no convolution is fed by the input. Name the first one with layer.")
+        raise BridgeError(f"{source.name}: no convolution is fed by the input. Name the first one {BY_LAYER}.")
     if len({each.image for each in convolutions.values()}) > 1:
         raise BridgeError(
-            f"{source.name}: {', '.join(convolutions)} are fed by different inputs. Name the one to change with layer."
+            f"{source.name}: {', '.join(convolutions)} are fed by different inputs. Name the one to change {BY_LAYER}."
         )
     return tuple(convolutions)
 
@@ -138,10 +140,10 @@ def _by_order(source: Source) -> str:
             if prod(shape) == channels > 1:
                 raise BridgeError(
                     f"{source.name}: {name}, in front of {layer}, has a value for each of its {channels} channels. "
-                    f"Name the convolution with layer, if that one does not belong to the image."
+                    f"Name the convolution {BY_LAYER}, if that one does not belong to the image."
                 )
         return layer
-    raise BridgeError(f"{source.name} holds no convolution's kernel. Name the layer that takes the image with layer.")
+    raise BridgeError(f"{source.name} holds no convolution's kernel. Name the layer that takes the image {BY_LAYER}.")
 
 
 def _refuse_depthwise(source: Source, layer: str, met: _Met | None) -> None:

@@ -32,9 +32,10 @@ def head_of(source: Source, count: int, layer: str | None = None) -> tuple[str, 
     where = outputs(source, head, count) if told or count == likely[head] else None
     if where is None or len(where.axes) > 1:
         others = [name for name, outs in likely.items() if name != head and outs == count]
-        hint = f"{shortened(others)} has: if that is the head, name it with layer." if others else "Correct the names."
+        named = f"{shortened(others)} has: if that is the head, name it to bridge.adapt.classes as layer."
         raise BridgeError(
-            f"{source.name}: {head} has {likely[head]} outputs, but {count} old classes are named. {hint}"
+            f"{source.name}: {head} has {likely[head]} outputs, but {count} old classes are named. "
+            f"{named if others else 'Correct the names.'}"
         )
     return head, where
 

@@ -12,7 +12,7 @@ from ..errors import BridgeError
 from ..preprocessing import Preprocessing
 from ..source import Array, Source, Stored
 from .change import Entry, computed, configured, moved
-from .first import First, channels_of, first_convolutions
+from .first import BY_LAYER, First, channels_of, first_convolutions
 
 MOST_CHANNELS = 4096
 SHAPES = ("batch_shape", "batch_input_shape", "build_input_shape")  # in which a layer or a model declares its input
@@ -64,7 +64,7 @@ def flip_input(source: Source, layer: str | None = None) -> Source:
         if _channels(source, name) != 3:
             raise BridgeError(
                 f"{source.name}: {name} has {_channels(source, name)} input channels; only 3 can be flipped. "
-                f"Name the layer that takes the image with layer."
+                f"Name the layer that takes the image {BY_LAYER}."
             )
     before, after = source.preprocessing, source.preprocessing.flipped() if source.preprocessing else None
     how = f"input channels {before.order} -> {after.order}" if before and after else "input channels BGR <-> RGB"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..beside import Beside, Map, map_of, values_of
@@ -119,7 +119,18 @@ def maps_of(source: Source, parts: Mapping[str, nn.Module] | None = None) -> Map
     if source.layout != "keras":
         return Maps(source, {}, {})
     parts = parts or {}
-    return _said_by(parts, Maps(source, *_both(source, {layer: _order_of(part) for layer, part in parts.items()})))
+    orders = {layer: _order_of(part) for layer, part in parts.items()}
+    return _said_by(parts, Maps(source, *_both(_classed(source, parts), orders)))
+
+
+def _classed(source: Source, parts: Mapping[str, nn.Module]) -> Source:
+    """The source with the class of transposed convolutions, which only the module may tell from others."""
+    found = {
+        layer: f"Conv{part.weight.dim() - 2}DTranspose"
+        for layer, part in parts.items()
+        if isinstance(part, _ConvTransposeNd) and layer not in source.kinds
+    }
+    return replace(source, kinds={**source.kinds, **found}) if found else source
 
 
 def _said_by(parts: Mapping[str, nn.Module], maps: Maps) -> Maps:
@@ -161,11 +172,20 @@ def _order_of(part: nn.Module) -> int | None:
 
 def _both(source: Source, orders: Mapping[str, int | None]) -> tuple[dict[str, Flat], dict[str, Flat]]:
     if source.architecture is None:
-        return guessed(source), {}
+        guess = guessed(source)
+        return guess.inputs, guess.outputs
     inputs, outputs = _understood(source, lambda model: followed(model, orders))
     untold = {layer for layer, flat in inputs.items() if not flat.mixed and (not flat.shape or None in flat.shape)}
-    guesses = guessed(source) if untold else {}
+    guesses = guessed(source).inputs if untold else {}
     return {layer: guesses.get(layer, flat) if layer in untold else flat for layer, flat in inputs.items()}, outputs
+
+
+def doubts(source: Source, options: Options) -> list[str]:
+    """What else the shapes of a file without an architecture could mean, of layers of which nothing is said."""
+    if source.layout != "keras" or source.architecture is not None:
+        return []
+    said = {**options.flatten, **options.unflatten}
+    return [text for layer, text in guessed(source).doubts.items() if layer not in said]
 
 
 def ranks_of(source: Source) -> Mapping[str, int]:
@@ -216,8 +236,10 @@ def _untold(flat: Flat, layer: str, side: _Side, values: int) -> str:
             what = (
                 f"{layer} takes {values} flattened values, and the file does not say in which order PyTorch has them."
             )
-    else:
+    elif flat.mixed:
         what = f"{layer} gives {values} values for a map and for other uses, and not all can be put in PyTorch's order."
+    else:
+        what = f"{layer} gives {values} values for a map, as it seems, and the file does not say of which shape."
     form = whole or NAMES.get(len(flat.shape), "(height, width, channels)")
     beside = "" if whole or side.option != "flatten" else ", ((height, width, channels), 10) beside 10 other values"
     return f"{what} Say it with {side.option}={{{layer!r}: {form}}}{beside}, or None where they stay in Keras's order."

@@ -165,7 +165,7 @@ def _leaf(layer: KerasLayer, inputs: Sequence[Values], paths: Paths, notes: Note
         if given.shape is not None:
             notes.ranks[path] = len(given.shape) + 1
     order = next((notes.orders[path] for path in paths if path in notes.orders), None)
-    out = replace(out, channels=_channels(layer, given, out, order))
+    out = replace(out, channels=_channels(layer, given, out, order if last else None))
     if layer.kind in SOURCES:
         out = replace(out, makers=paths)
     elif layer.kind in VECTORS and out.makers and last:

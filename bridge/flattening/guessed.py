@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from ..source import Shape, Source
+from ..source import Source
 from .maps import Flat
-from .sizes import Sizes
+from .reshaped import Rows
+from .shapes import Convolution, taken
+from .shapes import convolution as convolution_of
+from .shapes import places as places_of
 
-Shapes = Mapping[str, Shape]  # role -> shape
 PER_VALUE = ("moving_mean", "gamma", "beta", "alpha")  # of a normalisation or PReLU, one number for each value
 
 
-def guessed(source: Source) -> dict[str, Flat]:
-    """A layer that follows a convolution and takes more values than that has channels.
+@dataclass
+class Guess:
+    """The map in front of each layer, the one that its outputs are reshaped to, and what else would fit."""
+
+    inputs: dict[str, Flat] = field(default_factory=dict)
+    outputs: dict[str, Flat] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
+
+
+def guessed(source: Source) -> Guess:
+    """A layer that follows a convolution and takes more values than that has channels, and one in front of another.
 
     A map of pixels is taken to be square and one of voxels a cube; where it cannot be, its sizes stay
     unknown. So does a map that was put together, and all that a recurrent layer takes of pixels: rows or
     columns of a picture may be its steps.
     """
-    found: dict[str, Flat] = {}
-    chain, row, places, waiting = _Chain(), _Row(), _Places(), _Waiting()
+    guess = Guess()
+    chain, row, places, waiting, rows = _Chain(), _Row(), _Places(), _Waiting(), Rows()
     units: set[int] = set()  # the outputs of all Dense layers
     for layer, shapes in source.layers.items():
-        if convolution := _convolution(layer, shapes, source.kinds.get(layer)):
+        if convolution := convolution_of(layer, shapes, source.kinds.get(layer)):
+            rows.end(convolution)
             chain.add(convolution)
             row, places, waiting = _Row(), _Places(), _Waiting()
-        elif (values := _taken(shapes)) is not None:
+        elif (values := taken(shapes)) is not None:
             flat = (
                 chain.flat(values, "recurrent_kernel" in shapes, units)
                 or row.flat_of(values)
@@ -36,35 +48,33 @@ def guessed(source: Source) -> dict[str, Flat]:
                 or waiting.flat(values)
             )
             if flat and flat.moves:
-                found |= dict.fromkeys((name for name, width in chain.between.items() if width == values), flat)
-                found[layer] = flat
-                row = row if row.flat == flat else _Row(values, flat)
+                guess.inputs.update((name, flat) for name, width in chain.between.items() if width == values)
+                guess.inputs[layer] = flat
+                row = row if row.flat == flat else _Row(layer, values, flat)
+            elif doubt := row.doubt(layer, values):
+                guess.doubts[layer] = doubt
             row.units.add(shapes["kernel"][-1])
             units.add(shapes["kernel"][-1])
+            rows.add(layer, values, shapes)
             places.add(shapes["kernel"][-1], anew=values == chain.channels)
             waiting = waiting.behind(chain, values, flat, shapes["kernel"][-1])
             chain = _Chain()
         elif vector := next((shapes[role] for role in PER_VALUE if len(shapes.get(role, ())) == 1), None):
             chain.normalise(layer, vector[0])
+            rows.normalise(layer, vector[0])
         elif any(len(shape) > 1 for role, shape in shapes.items() if role != "alpha"):  # an embedding, say
             waiting = waiting.behind(chain, 0, None, max(shapes.values(), key=len)[-1], steps=True)
             chain, row = _Chain(), _Row()
-    return found
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    """Over how many axes, from how many channels, to how many."""
-
-    rank: int
-    taken: int
-    given: int
+    guess.outputs, doubts = rows.reshaped(guess.inputs)
+    guess.doubts |= doubts
+    return guess
 
 
 @dataclass
 class _Row:
-    """The flattened map that was taken last: several layers may take it. `units` are the outputs of those since."""
+    """The flattened map that a layer took last: several may take it. `units` are the outputs of those since."""
 
+    layer: str = ""
     values: int = 0
     flat: Flat | None = None
     units: set[int] = field(default_factory=set)
@@ -72,6 +82,16 @@ class _Row:
     def flat_of(self, values: int) -> Flat | None:
         """The same map, where a layer takes as many values and no layer since gives so many."""
         return self.flat if values == self.values and values not in self.units else None
+
+    def doubt(self, layer: str, values: int) -> str:
+        """That a layer may take that map, though one since gives as many values."""
+        if self.flat is None or values != self.values:
+            return ""
+        known = self.flat.shape if self.flat.shape and None not in self.flat.shape else "(height, width, channels)"
+        return (
+            f"{layer} is taken to be behind another Dense layer and not, as {self.layer}, behind the Flatten: both "
+            f"give {values} values. If it is behind that, say flatten={{{layer!r}: {known}}}."
+        )
 
 
 @dataclass
@@ -130,7 +150,7 @@ class _Chain:
     last map. `between` are normalisations of more values, of a flattened map perhaps.
     """
 
-    convolutions: list[_Convolution] = field(default_factory=list)
+    convolutions: list[Convolution] = field(default_factory=list)
     taken: set[int] = field(default_factory=set)
     given: set[int] = field(default_factory=set)
     channels: int = 0
@@ -140,7 +160,7 @@ class _Chain:
     normal: int = 0
     between: dict[str, int] = field(default_factory=dict)
 
-    def add(self, convolution: _Convolution) -> None:
+    def add(self, convolution: Convolution) -> None:
         if self.given and convolution.taken not in self.given:
             self.joined = True
             self.tells = self.tells or self.normal == convolution.taken
@@ -173,7 +193,7 @@ class _Chain:
         rank = self.convolutions[-1].rank
         if rank == 1 and values in self._beside():
             return unknown
-        shape = (None,) * rank if recurrent and rank > 1 else _places(values // self.channels, rank)
+        shape = (None,) * rank if recurrent and rank > 1 else places_of(values // self.channels, rank)
         return Flat((*shape, self.channels), inferred=True)
 
     def _sums(self) -> set[int]:
@@ -189,30 +209,3 @@ class _Chain:
             total += each.given
             sums.append(total)
         return sums[1:]
-
-
-def _convolution(layer: str, shapes: Shapes, kind: str | None) -> _Convolution | None:
-    kernel = shapes.get("pointwise_kernel") or shapes.get("kernel") or ()
-    bias, rank = shapes.get("bias", ()), len(kernel) - 2
-    attention = len(bias) > 1 or layer.rpartition("/")[2] == "attention_output"  # has kernels of three axes, too
-    if rank not in (1, 2, 3) or (attention and rank == 1) or (kind or "Conv") == "EinsumDense":
-        return None
-    if len(shapes.get("recurrent_kernel", ())) > 1:  # ConvLSTM: four gates
-        return _Convolution(rank, kernel[-2], shapes["recurrent_kernel"][-2])
-    if (kind or "").startswith("Depthwise"):
-        return _Convolution(rank, kernel[-2], kernel[-2] * kernel[-1])
-    transposed = (kind or "").endswith("Transpose") or (len(bias) == 1 and bias[0] == kernel[-2] != kernel[-1] != 1)
-    taken, given = kernel[-2:] if not transposed else (kernel[-1], kernel[-2])
-    return _Convolution(rank, taken, bias[0] if bias else given)
-
-
-def _taken(shapes: Shapes) -> int | None:
-    """How many values a Dense or recurrent layer takes."""
-    kernel = shapes.get("kernel", ())
-    return kernel[0] if len(kernel) == 2 else None
-
-
-def _places(count: int, rank: int) -> Sizes:
-    """The sides of a square or a cube of so many places; steps of time are as many as they are."""
-    side = round(count ** (1 / rank))
-    return (side,) * rank if side**rank == count else (None,) * rank

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..layouts import KINDS, Layout
 from ..plan import Copy
 from ..slots import tensor_of
 from ..source import Array, Source
@@ -17,7 +18,7 @@ from .numbers import placed
 from .report import Proof, Verdict
 from .trial import Case, answer
 from .trials import TRIALS, order_remark
-from .windows import misfit, padding_remark
+from .windows import between_remark, misfit, padding_remark
 
 LEFT_OUT = "left out by skip"
 ROUNDING = 1e-5  # what a forward that computes in float32 may lose, relative to the largest output
@@ -32,17 +33,22 @@ def prove(layer: Layer, source: Source, module: nn.Module, epsilon: float | None
     if not layer.copies:
         return Proof(layer.name, layer.kind, "", "not proved", reason=next(iter(layer.missing.values()), ""))
     if source.layout == "torch":
-        return _compared(layer, {copy.target: source[copy.source] for copy in layer.copies}, module, "")
+        wrong = _without_place(layer, source) or _without_source(layer, module)
+        return _compared(layer, {copy.target: source[copy.source] for copy in layer.copies}, module, "", wrong)
     weights = weights_of(layer, source, module)
+
+    def compare(why: str) -> Proof:
+        return _compared(layer, _placed(layer, weights, module), module, why, _without_place(layer, source))
+
     if LEFT_OUT in layer.missing.values():
-        return _compared(layer, _placed(layer, weights, module), module, "parts of it are left out by skip")
+        return compare("parts of it are left out by skip")
     if layer.kind not in TRIALS or layer.place is None:
-        return _compared(layer, _placed(layer, weights, module), module, f"there is no reference for {layer.kind}")
+        return compare(f"there is no reference for {layer.kind}")
     case = case_of(layer, source, module, weights, epsilon)
     try:
         return _computed(layer, case, module, source, tolerance)
     except Unanswered as error:
-        return _compared(layer, _placed(layer, weights, module), module, f"it does not run alone ({error})")
+        return compare(f"it does not run alone ({error})")
 
 
 def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, tolerance: float) -> Proof:
@@ -55,7 +61,7 @@ def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, toler
     if np.isfinite(difference):
         proof = replace(proof, difference=difference, scale=scale)
     close = difference <= tolerance * scale
-    wrong = "" if close else _wrong_numbers(layer, case, module, source)
+    wrong = _without_place(layer, source) if close else _wrong_numbers(layer, case, module, source)
     other = "" if close else _other_computation(case)
     rounded = difference <= ROUNDING * scale and bool(
         np.isclose(_epsilon(case), case.config.get("epsilon", 0), rtol=1e-2)
@@ -66,8 +72,9 @@ def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, toler
         return replace(proof, reason=reason)
     done = "; ".join(dict.fromkeys(copy.how for copy in layer.copies if copy.how))
     less = f"but no closer than float32: {other}" if other else ""
-    remarks = [less, padding_remark(case, how), order_remark(case), f"after: {done}" if done else ""]
-    return replace(proof, verdict="same", reason="; ".join(filter(None, remarks)))
+    after = f"after: {done}" if done else ""
+    remarks = filter(None, [less, padding_remark(case, how), between_remark(case), order_remark(case), after])
+    return replace(proof, verdict="same", reason="; ".join(remarks))
 
 
 def _best(case: Case, tolerance: float) -> tuple[float, float, str] | None:
@@ -93,9 +100,11 @@ def _best(case: Case, tolerance: float) -> tuple[float, float, str] | None:
     return best
 
 
-def _compared(layer: Layer, wanted: Mapping[str, Array | None], module: nn.Module, why: str) -> Proof:
-    """The numbers themselves, where the layer cannot be asked to compute."""
+def _compared(layer: Layer, wanted: Mapping[str, Array | None], module: nn.Module, why: str, wrong: str = "") -> Proof:
+    """The numbers themselves, where the layer cannot be asked to compute; `wrong` says what has none to compare."""
     proof = Proof(layer.name, layer.kind, layer.module, "not proved", reason=why)
+    if wrong:
+        return replace(proof, verdict="differs", reason=wrong)
     largest, scale, same = 0.0, 0.0, True
     for copy in layer.copies:
         array = wanted[copy.target]
@@ -128,8 +137,8 @@ def _placed(layer: Layer, weights: Mapping[str, Array], module: nn.Module) -> di
 
 def _wrong_numbers(layer: Layer, case: Case, module: nn.Module, source: Source) -> str:
     """Which of a layer's numbers are not the file's, and what is there instead; "" where all are right."""
-    if extra := [key for key, reason in layer.missing.items() if reason != LEFT_OUT]:
-        return layer.missing[extra[0]]
+    if reason := _without_place(layer, source):
+        return reason
     expected = _placed(layer, case.weights, module)
     for copy in layer.copies:
         wanted, own = expected[copy.target], _own(module, copy)
@@ -142,6 +151,33 @@ def _wrong_numbers(layer: Layer, case: Case, module: nn.Module, source: Source) 
                 return f"{copy.target} holds what belongs to {other}"
         return f"{copy.target} {_unlike(own, wanted, copy, source)}"
     return ""
+
+
+def _without_place(layer: Layer, source: Source) -> str:
+    """Why one of the layer's weights is nowhere in the module; "" where all are, or where it changes nothing."""
+    for key, reason in layer.missing.items():
+        adds = layer.roles[key] in ("bias", "beta")
+        if reason != LEFT_OUT and not (adds and not np.any(source[key])):
+            return reason
+    return ""
+
+
+def _without_source(layer: Layer, module: nn.Module) -> str:
+    """Which parameter of a layer the source says nothing of, though the layer computes with it."""
+    if layer.place is None or LEFT_OUT in layer.missing.values():
+        return ""
+    copied, absent = {copy.target for copy in layer.copies}, {each.parameter: each.absent for each in _table(layer)}
+    for parameter, slot in layer.place.slots.items():
+        if slot.target in copied or not slot.counts:
+            continue
+        nothing = absent.get(parameter)
+        if nothing is None or bool((tensor_of(module, slot.target) != nothing).any()):
+            return f"the source has nothing for {slot.target}"
+    return ""
+
+
+def _table(layer: Layer) -> tuple[Layout, ...]:
+    return KINDS[layer.place.kinds[0]] if layer.place else ()
 
 
 def _other_computation(case: Case) -> str:

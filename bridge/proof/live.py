@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from ..adapt.first import first_convolutions
 from ..errors import BridgeError
 from ..source import Array, Source
+from .adapted import grey
 from .outputs import Recorded
 
 # Classes that run code of the file's, and the only places that others may come from.
@@ -33,8 +35,8 @@ SUFFIXES = {
 }
 
 
-def keras_outputs(source: Source) -> Recorded:
-    """Random inputs of the model in a file, and what Keras gives for them, as it predicts.
+def keras_outputs(source: Source, grey_images: bool = False) -> Recorded:
+    """Random inputs of the model in a file, images grey if so asked, and what Keras gives for them, as it predicts.
 
     Refused: a file without a model, a model with code of its own (Lambda and its like, classes from other
     packages), an absent Keras, and what Keras does not open.
@@ -50,9 +52,18 @@ def keras_outputs(source: Source) -> Recorded:
         warnings.simplefilter("ignore")
         try:
             model = _opened(keras, source, source.path)
+            if not getattr(model, "inputs", None):
+                raise BridgeError(
+                    f"{source.name} does not say which shape its model takes. Record its outputs instead."
+                )
             inputs = [_random(tensor, at, model) for at, tensor in enumerate(model.inputs)]
+            if grey_images:
+                axis = first_convolutions(source).channels_axis
+                inputs = [grey(array, axis) if array.ndim > 2 else array for array in inputs]
             given = model(inputs if len(inputs) > 1 else inputs[0], training=False)
             outputs = [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(given)]
+        except BridgeError:
+            raise
         except Exception as error:  # whatever Keras raises, it is the answer
             line = str(error).strip().split("\n")[0]
             raise BridgeError(f"Keras {keras.__version__} does not run {source.name}: {line}") from error

@@ -44,6 +44,9 @@ def recorded(reference: str | PathLike[str] | Mapping[str, Array]) -> Recorded:
         raise BridgeError(
             f"{name} holds {held}. Save the inputs as x and the outputs as y: np.savez(path, x=..., y=...)."
         )
+    for key, array in zip(("x", "y"), found, strict=True):
+        if not all(np.size(each) for each in array):
+            raise BridgeError(f"{name}: {key} holds no samples, which prove nothing. Record at least one.")
     return Recorded(name, *found)
 
 
@@ -113,6 +116,8 @@ def _run(module: nn.Module, inputs: Sequence[Array]) -> list[Array]:
 
 def _orders(inputs: Sequence[Array]) -> Iterator[list[Array]]:
     arrays = [np.asarray(array) for array in inputs]
+    if any(array.ndim > 2 and array.dtype == np.uint8 for array in arrays):  # images, which Keras takes as floats
+        arrays = [array.astype(np.float32) if array.dtype == np.uint8 else array for array in arrays]
     yield [channels_first(array) if array.ndim > 2 and array.dtype.kind == "f" else array for array in arrays]
     if any(array.ndim > 2 for array in arrays):
         yield arrays

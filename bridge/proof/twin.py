@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections import OrderedDict
 
@@ -15,8 +14,8 @@ _LEVEL = re.compile(r"(.*_l)(\d+)(_reverse)?")
 
 def twin(layer: nn.Module) -> nn.Module:
     """A copy that predicts, with its own numbers in float64 and without hooks; the layer is not touched."""
-    made = copy.copy(layer)
-    state = made.__dict__
+    made: nn.Module = object.__new__(type(layer))  # copy.copy asks the module, and one with parametrizations refuses
+    state = made.__dict__ = {**layer.__dict__}
     state["_parameters"] = {name: _parameter(each) for name, each in layer._parameters.items()}
     state["_buffers"] = {name: each if each is None else _wide(each) for name, each in layer._buffers.items()}
     state["_modules"] = {name: child and twin(child) for name, child in layer._modules.items()}

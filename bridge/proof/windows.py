@@ -6,7 +6,7 @@ each trial takes the module's own strides and dilation, and one padding after th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,18 +31,51 @@ def convolution(case: Case) -> Iterator[Trial]:
 
 
 def separable(case: Case) -> Iterator[Trial]:
-    """SeparableConv1D and 2D: the container as it computes, then its two convolutions one after the other."""
-    first, second = (child for child in case.module.children() if any(True for _ in child.parameters()))
-    assert isinstance(first, (nn.Conv1d, nn.Conv2d))
-
-    def in_turn(x: Tensor) -> Tensor:
-        between: Tensor = first.forward(x)
-        after: Tensor = second.forward(between)
-        return after
-
+    """SeparableConv1D and 2D: the container's two convolutions, and all that it computes between them."""
+    first, _ = _steps(case.module)
     for inputs, expected, how in _padded(case, first):
-        for run in (case.module.forward, in_turn):
-            yield Trial(inputs, channels_first(expected), how, run)
+        yield Trial(inputs, channels_first(expected), how, _run(case))
+
+
+def _steps(container: nn.Module) -> tuple[Any, nn.Module]:
+    """The convolution over each channel and the one over all of them."""
+    first, second = (child for child in container.children() if any(True for _ in child.parameters()))
+    return first, second
+
+
+def _run(case: Case) -> Callable[[Tensor], Tensor]:
+    """What the layer gives; of a container that is what its second convolution gives, as an activation may follow."""
+    if isinstance(case.module, CONVOLUTIONS):
+        return case.module.forward
+    first, second = _steps(case.module)
+    if not _computes(case.module):
+        return lambda x: second(first(x))
+
+    def up_to_second(x: Tensor) -> Tensor:
+        given: list[Tensor] = []
+        hook = second.register_forward_hook(lambda _module, _inputs, output: given.append(output))
+        try:
+            case.module(x)
+        except Exception:
+            if not given:
+                raise
+        finally:
+            hook.remove()
+        return given[-1]
+
+    return up_to_second
+
+
+def _computes(container: nn.Module) -> bool:
+    """Whether it says what it computes: nn.ModuleList and nn.ModuleDict leave that to the module around."""
+    return type(container).forward is not nn.Module.forward
+
+
+def between_remark(case: Case) -> str:
+    """That nobody says what happens between the two steps of a separable convolution."""
+    if not case.kind.startswith("Separable") or _computes(case.module):
+        return ""
+    return "its two convolutions one after the other: right only where the module around does nothing between them"
 
 
 def transposed(case: Case) -> Iterator[Trial]:
@@ -70,12 +103,14 @@ def own_padding(layer: nn.Module) -> str:
 def padding_remark(case: Case, how: str) -> str:
     """Where the module pads otherwise than the file says, which another of its layers may make good."""
     padding, layer = option(case.config, "padding", None), case.module
+    if case.kind.startswith("Separable"):
+        layer, _ = _steps(layer)
     if padding is None or how == padding or not isinstance(layer, CONVOLUTIONS):
         return ""
     inputs = random(1, *sizes(layer), layer.in_channels)
     config = {**case.config, "strides": layer.stride, "dilation_rate": layer.dilation}
     said = channels_first(compute(case.kind, inputs, case.weights, config))
-    given = answer(Trial(channels_first(inputs), said, how, layer.forward), None)
+    given = answer(Trial(channels_first(inputs), said, how, _run(case)), case.rows)
     if given.shape == said.shape and np.allclose(given, said):
         return ""
     return f"but {how} here and {padding!r} in Keras: right only where another layer makes up for it"

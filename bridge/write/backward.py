@@ -107,12 +107,18 @@ def arrays(
                 f"{name} is no longer {value:g}, and the Keras layer has no weight for it. Set it back first."
             )
     for piece in pieces:
-        tensor = piece.tensor.detach().cpu()
+        tensor = _numbers(piece.tensor)
         other = second.get(piece.name.replace(FIRST_BIAS, SECOND_BIAS)) if FIRST_BIAS in piece.name else None
         if other is not None and other.count_nonzero():  # PyTorch adds two biases where Keras has one
-            tensor = tensor + other.detach().cpu()
+            tensor = tensor + _numbers(other)
         rows.setdefault(piece.key, {})[piece.transform.row] = piece.transform.back(tensor, shapes[piece.key])
     return {key: _assembled(parts) for key, parts in rows.items()}
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    """A tensor on the CPU, in a type that NumPy has."""
+    own = tensor.detach().cpu()
+    return own.float() if own.dtype == torch.bfloat16 else own
 
 
 def _assembled(parts: Mapping[int | None, Tensor]) -> Tensor:

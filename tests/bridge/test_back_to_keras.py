@@ -92,6 +92,18 @@ def test_what_was_trained_in_pytorch_computes_the_same_in_keras(
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+def test_bfloat16_numbers_are_written_as_they_are(ending: str, written_by_keras: Any, tmp_path: Path) -> None:
+    _, original = written_by_keras(ending)
+    module = Network().bfloat16()
+    bridge.load(module, original, flatten=MAP)
+    back = Network()
+    bridge.load(back, bridge.save(module, tmp_path / f"back{ending}", like=original, flatten=MAP), flatten=MAP)
+    held = module.state_dict()
+    for name, tensor in back.state_dict().items():
+        assert torch.equal(tensor, held[name].to(tensor.dtype)), name
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_converted_file_goes_back_on_the_command_line(
     ending: str, written_by_keras: Any, bridge_cli: Any, assert_same: Any, images: Any, tmp_path: Path
 ) -> None:

@@ -389,6 +389,50 @@ def test_flatten_overrides_what_was_inferred(
     assert_same(model, module, images(2, 2, 8, 3))
 
 
+def test_a_second_head_as_wide_as_the_first_one_s_outputs_is_doubted(
+    keras: Any, saved: Any, randomised: Any, chain: Any
+) -> None:
+    """The file does not say whether it is behind the Flatten or behind a Dense layer of as many values."""
+    layers = keras.layers
+    x = keras.Input((3, 3, 3))
+    flat = layers.Flatten()(layers.Conv2D(5, 2, name="conv")(x))
+    both = [layers.Dense(2, name="deep")(layers.Dense(20, name="hidden")(flat)), layers.Dense(3, name="wide")(flat)]
+    path = saved(randomised(keras.Model(x, both)), weights_only=True)
+    linear = {"hidden": (20, 20), "deep": (20, 2), "wide": (20, 3)}
+    module = chain(("conv", nn.Conv2d(3, 5, 2)), *((name, nn.Linear(*sizes)) for name, sizes in linear.items()))
+    plan = bridge.load(module, path)
+    (doubt,) = (note for note in plan.notes if note.startswith("wide is taken"))
+    assert doubt.endswith("If it is behind that, say flatten={'wide': (2, 2, 5)}.")
+    plan = bridge.load(module, path, flatten={"wide": (2, 2, 5)})
+    assert not [note for note in plan.notes if note.startswith("wide")]
+    assert "flattened (2, 2, 5)" in str(plan.copied["wide/kernel"].transform)
+
+
+@pytest.mark.parametrize("flatten_first", [True, False])
+def test_a_normalisation_of_channels_first_maps_keeps_their_order(
+    flatten_first: bool, keras: Any, same: Any, chain: Any
+) -> None:
+    layers, first = keras.layers, {"data_format": "channels_first"}
+    steps = [
+        layers.ZeroPadding2D(1, **first),  # Keras on PyTorch computes no other layer of such maps on every CPU
+        layers.BatchNormalization(axis=1, name="norm"),
+        layers.ReLU(),
+        layers.Flatten(**(first if flatten_first else {})),
+        layers.Dense(2, name="fc"),
+    ]
+    model = keras.Sequential([keras.Input((4, 3, 2)), *steps])
+    norm, linear = nn.BatchNorm2d(4, eps=1e-3), nn.Linear(80, 2)
+    module = chain(("", nn.ZeroPad2d(1)), ("norm", norm), ("", nn.ReLU()), ("", nn.Flatten()), ("fc", linear))
+    same(model, module, first=False)
+
+
+def test_a_map_is_not_said_of_a_convolution(keras: Any, saved: Any, chain: Any) -> None:
+    path = saved(keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 2, name="conv")]))
+    for option in ("flatten", "unflatten"):
+        with pytest.raises(bridge.BridgeError, match=rf"^{option} says a map of conv, whose kernel \(2, 2, 3, 2\) is"):
+            bridge.load(chain(("conv", nn.Conv2d(3, 2, 2))), path, **{option: {"conv": (2, 2, 3)}})
+
+
 def test_flatten_for_a_layer_that_is_not_there_is_refused(keras: Any, saved: Any, chain: Any) -> None:
     path = saved(flat_model(keras, 4, 4), weights_only=True)
     with pytest.raises(bridge.BridgeError, match=r"flatten 'fc9' matches nothing.*fc"):

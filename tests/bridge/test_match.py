@@ -164,6 +164,33 @@ def test_a_rule_that_is_no_expression_is_refused(rename: dict[str, str], file: P
         bridge.match(bridge.read(file), chain(*vgg()), rename=rename)
 
 
+def test_an_exact_name_is_itself_whatever_signs_are_in_it(numbers: Draw, written: Write, chain: Any) -> None:
+    weights = {"kernel": numbers(2, 2, 3, 4), "bias": numbers(4)}
+    layers = {name: {f"{name}/{role}:0": array for role, array in weights.items()} for name in ("a[1]", "b (2)", "c")}
+    source, parts = bridge.read(written(layers)), [(name, nn.Conv2d(3, 4, 2)) for name in ("x", "y", "z")]
+    plan = bridge.match(source, chain(*parts), rename={"a[1]": "x", "b (2)": "y", "c": "z"})
+    assert [copy.target for copy in plan.copied.values()] == [f"{x}.{w}" for x in "xyz" for w in ("weight", "bias")]
+    plan = bridge.match(source, chain(*parts[:2]), rename={"b (2)": "x", "c": "y"}, skip=["a[1]"], strict=False)
+    assert plan.skipped == ("a[1]/kernel", "a[1]/bias")
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"rename": "block1_conv1"}, r"rename is 'block1_conv1', but should be a mapping or pairs"),
+        ({"rename": ["block1_conv1"]}, r"rename is \['block1_conv1'\], but should be a mapping or pairs"),
+        ({"rename": {"block1_conv1": ""}}, r"rename gives 'block1_conv1' no name\. Leave a layer out with skip"),
+        ({"flatten": {"predictions": 6}}, r"flatten says 6 of predictions, but should say \(height, width, channels\)"),
+        ({"unflatten": {"predictions": "2x3"}}, r"unflatten says '2x3' of predictions, but should say"),
+        ({"classes": (["a", "b"],)}, r"classes should be the old names and the new ones"),
+    ],
+    ids=str,
+)
+def test_options_of_another_form_are_refused(choices: Any, message: str, file: Path, chain: Any) -> None:
+    with pytest.raises(bridge.BridgeError, match=message):
+        bridge.match(bridge.read(file), chain(*vgg()), **choices)
+
+
 SKIPS = {
     "a layer": ("bn", "bn/gamma bn/beta bn/moving_mean bn/moving_variance"),
     "a key": ("bn/gamma", "bn/gamma"),
@@ -290,6 +317,12 @@ def test_a_layer_kind_that_is_not_known_is_said_so_where_it_is_alone(
         assert "rename" not in str(error.value)
 
 
+def test_a_module_of_a_kind_that_is_not_known_is_said_so(keras: Any, randomised: Any, saved: Any, chain: Any) -> None:
+    path = saved(randomised(keras.Sequential([keras.layers.Input((5, 4)), keras.layers.LSTM(3, name="words")])))
+    with pytest.raises(bridge.BridgeError, match=r"words has its place by name, but words is a LSTMCell, a kind of"):
+        bridge.load(chain(("words", nn.LSTMCell(4, 3))), path)
+
+
 AUTONAMED = ["conv2d_{}", "batch_normalization_{}"]
 
 
@@ -368,6 +401,14 @@ def test_an_epsilon_that_is_not_that_of_the_file_is_noted(
 def test_an_unknown_scheme_is_refused_with_the_list(file: Path, chain: Any) -> None:
     with pytest.raises(bridge.BridgeError, match="no naming scheme 'mxnet'; there are keras, torchvision"):
         bridge.match(bridge.read(file), chain(*vgg()), names="mxnet")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda each: torch.jit.trace(each, torch.zeros(1, 3, 9, 9))])
+def test_a_scripted_module_says_to_load_the_one_it_was_made_of(compiled: Any, file: Path) -> None:
+    made = compiled(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    with pytest.raises(bridge.BridgeError, match=r"is a scripted or traced module.*Load into the module that it was"):
+        bridge.match(bridge.read(file), made, by="order")
 
 
 def test_a_module_that_has_not_run_once_says_so(file: Path) -> None:

@@ -135,6 +135,95 @@ def test_a_flatten_and_a_reshape_back_need_no_order(keras: Any, same: Any, chain
     same(model, module)
 
 
+GENERATOR = (
+    ("fc", nn.Linear(7, 128, bias=False)),
+    ("norm", nn.BatchNorm1d(128, eps=1e-3)),
+    ("", nn.Unflatten(1, (8, 4, 4))),
+    ("up", nn.ConvTranspose2d(8, 6, 4, 2, 1, bias=False)),
+)
+
+
+def generator(keras: Any, height: int = 4, width: int = 4) -> Any:
+    layers = keras.layers
+    steps = [
+        layers.Dense(height * width * 8, use_bias=False, name="fc"),
+        layers.BatchNormalization(name="norm"),
+        layers.Reshape((height, width, 8)),
+        layers.Conv2DTranspose(6, 4, strides=2, padding="same", use_bias=False, name="up"),
+    ]
+    return keras.Sequential([keras.Input((7,)), *steps])
+
+
+def test_without_an_architecture_the_square_map_of_a_reshape_is_inferred_and_said(
+    keras: Any, same: Any, chain: Any
+) -> None:
+    plan = same(generator(keras), chain(*GENERATOR), weights_only=True)
+    for key in ("fc/kernel", "norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance"):
+        assert "flattened (4, 4, 8)" in str(plan.copied[key].transform)
+        assert "inferred from shapes" in str(plan.copied[key].transform)
+
+
+def test_without_an_architecture_another_map_of_a_reshape_is_asked_for(
+    keras: Any, same: Any, saved: Any, chain: Any
+) -> None:
+    model = generator(keras, 2, 6)
+    steps = ("fc", nn.Linear(7, 96, bias=False)), ("norm", nn.BatchNorm1d(96, eps=1e-3))
+    module = chain(*steps, ("", nn.Unflatten(1, (8, 2, 6))), GENERATOR[3])
+    with pytest.raises(bridge.BridgeError, match=r"fc gives 96 values for a map, .*unflatten=\{'fc': \(height"):
+        bridge.load(module, saved(model, weights_only=True))
+    same(model, module, weights_only=True, unflatten=dict.fromkeys(("fc", "norm"), (2, 6, 8)))
+
+
+def test_a_decoder_has_the_map_that_its_encoder_flattened(keras: Any, same: Any, chain: Any) -> None:
+    """As many values go into a row as come out of one, and are no plain row for that."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((5, 5, 3)),
+            layers.Conv2D(6, 2, name="a"),
+            layers.Flatten(),
+            layers.Dense(2, name="code"),
+            layers.Dense(96, name="fc"),
+            layers.Reshape((4, 4, 6)),
+            layers.Conv2DTranspose(3, 2, name="b"),
+        ]
+    )
+    module = chain(
+        ("a", nn.Conv2d(3, 6, 2)),
+        FLATTEN,
+        ("code", nn.Linear(96, 2)),
+        ("fc", nn.Linear(2, 96)),
+        ("", nn.Unflatten(1, (6, 4, 4))),
+        ("b", nn.ConvTranspose2d(6, 3, 2)),
+    )
+    same(model, module, weights_only=True)
+
+
+class Gated(nn.Module):
+    """Squeeze and excitation, and a short cut whose convolution stands behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.short = nn.Conv2d(4, 16, 1), nn.Conv2d(4, 16, 1)
+        self.squeeze, self.excite = nn.Linear(16, 3), nn.Linear(3, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.a(x)
+        return self.short(x) + y * self.excite(self.squeeze(y.mean((2, 3))))[..., None, None]
+
+
+def test_a_gate_of_channels_is_no_map_and_the_plan_says_what_else_fits(keras: Any, same: Any) -> None:
+    layers = keras.layers
+    x = layers.Input((5, 4, 4))
+    y = layers.Conv2D(16, 1, name="a")(x)
+    gate = layers.Dense(3, name="squeeze")(layers.GlobalAveragePooling2D()(y))
+    gate = layers.Reshape((1, 1, 16))(layers.Dense(16, name="excite")(gate))
+    model = keras.Model(x, layers.Add()([layers.Conv2D(16, 1, name="short")(x), layers.Multiply()([y, gate])]))
+    plan = same(model, Gated(), weights_only=True)
+    assert "excite is taken to give 16 values in a row" in " ".join(plan.notes)
+    assert "unflatten={'excite': (2, 2, 4)}" in " ".join(plan.notes)
+
+
 class Conditional(nn.Module):
     """A generator that is told the class."""
 

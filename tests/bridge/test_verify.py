@@ -506,7 +506,43 @@ def test_a_separable_convolution_without_a_forward_is_proved_part_by_part(keras:
     parts = nn.ModuleDict({"over": nn.Conv2d(4, 8, 3, groups=4, bias=False), "across": nn.Conv2d(8, 6, 1)})
     layer = keras.layers.SeparableConv2D(6, 3, depth_multiplier=2)
     report = verify(*network((6, 5, 4), ("separable", layer, parts)))
-    assert (report.ok, report.layers[0].reason) == (True, "")
+    assert report.ok
+    assert report.layers[0].reason == (
+        "its two convolutions one after the other: right only where the module around does nothing between them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("between", "behind", "padding", "ok", "reason"),
+    [
+        ([], [], 1, True, ""),
+        ([], [nn.ReLU()], 1, True, ""),
+        ([nn.ReLU()], [], 1, False, "computes something else"),
+        ([], [], 0, True, "but padding=(0, 0) here and 'same' in Keras"),
+    ],
+    ids=["nothing", "an activation behind", "an activation between", "another padding"],
+)
+def test_what_a_separable_convolution_computes_between_its_steps_counts(
+    between: list[nn.Module],
+    behind: list[nn.Module],
+    padding: int,
+    ok: bool,
+    reason: str,
+    keras: Any,
+    network: Callable[..., Loaded],
+) -> None:
+    first, second = nn.Conv2d(4, 4, 3, padding=padding, groups=4, bias=False), nn.Conv2d(4, 6, 1)
+    layer = keras.layers.SeparableConv2D(6, 3, padding="same")
+    report = verify(*network((6, 5, 4), ("separable", layer, nn.Sequential(first, *between, second, *behind))))
+    assert report.ok == ok
+    assert reason in report.layers[0].reason if reason else not report.layers[0].reason
+
+
+def test_a_head_for_new_classes_pads_as_it_did(keras: Any, saved: Any, randomised: Any, chain: Any) -> None:
+    path = saved(randomised(keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Conv2D(3, 1, name="head")])))
+    module, classes = chain(("head", nn.Conv2d(3, 4, 1))), (["road", "sky", "car"], ["sky", "new", "road", "car"])
+    bridge.load(module, path, classes=classes)
+    assert verify(module, path, classes=classes).layers[0].reason == "after: 3 -> 4 classes by name"
 
 
 def test_a_converted_file_is_proved_by_its_source(small: Loaded, tmp_path: Path) -> None:

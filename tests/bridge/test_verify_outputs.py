@@ -160,6 +160,70 @@ def test_code_in_a_file_is_not_run(keras: Any, saved: Any, chain: Any, randomise
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"flip_input": True},
+        {"in_channels": 1},
+        {"in_channels": 6},
+        {"in_channels": 1, "flip_input": True},
+        {"classes": (list("abcde"), list("ebadc"))},
+        {"classes": (list("abcde"), list("db"))},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("softmax", [True, False])
+def test_adapted_weights_are_held_against_what_the_change_keeps(
+    change: dict[str, Any], softmax: bool, classifier: Any, keras: Any, saved: Any, chain: Any
+) -> None:
+    model, _, path = classifier
+    if not softmax:
+        model.get_layer("fc").activation = keras.activations.linear
+        path = saved(model)
+    channels, classes = change.get("in_channels", 3), len(change.get("classes", ("", "abcde"))[1])
+    steps = ("conv", nn.Conv2d(channels, 4, 3)), ("", nn.ReLU()), ("", nn.Flatten()), ("fc", nn.Linear(96, classes))
+    module = chain(*steps)
+    bridge.load(module, path, **change)
+    report = verify(module, path, keras=True, **change)
+    assert report.ok, report
+    assert len(report.outputs) == 1
+    module.state_dict()["fc.bias"][0] += 0.1
+    assert not verify(module, path, keras=True, **change).ok
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in_channels": 4}, r"3 channels as 4 keep no output to compare"),
+        ({"classes": (list("abcde"), {"x": ["a", "b"], "y": "c"})}, r"no output of classes that are new or merged"),
+        ({"in_channels": 1}, r"its images have channels that differ"),
+    ],
+    ids=["four channels", "merged classes", "colours"],
+)
+def test_outputs_that_no_change_keeps_are_refused(
+    change: dict[str, Any], message: str, classifier: Any, chain: Any, images: Any
+) -> None:
+    model, _, path = classifier
+    channels, classes = change.get("in_channels", 3), 2 if "classes" in change else 5
+    steps = ("conv", nn.Conv2d(channels, 4, 3)), ("", nn.ReLU()), ("", nn.Flatten()), ("fc", nn.Linear(96, classes))
+    module, x = chain(*steps), images(2, 8, 6, 3)
+    bridge.load(module, path, **change)
+    with pytest.raises(BridgeError, match=message):
+        verify(module, path, reference={"x": x, "y": given(model, x)}, **change)
+
+
+def test_images_of_bytes_are_taken_as_keras_takes_them(classifier: Any, images: Any) -> None:
+    model, module, path = classifier
+    x = (np.abs(images(2, 8, 6, 3)) * 20).astype(np.uint8)
+    assert verify(module, path, reference={"x": x, "y": given(model, x.astype(np.float32))}).ok
+
+
+def test_no_samples_prove_nothing(classifier: Any) -> None:
+    _, module, path = classifier
+    with pytest.raises(BridgeError, match="x holds no samples, which prove nothing"):
+        verify(module, path, reference={"x": np.zeros((0, 8, 6, 3)), "y": np.zeros((0, 5))})
+
+
+@pytest.mark.parametrize(
     ("planted", "said"),
     [
         ({"module": "os", "class_name": "system", "config": "true"}, "it names os.system"),
