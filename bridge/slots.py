@@ -101,6 +101,11 @@ def places(module: nn.Module, prefix: str = "", scheme: str | None = None) -> Pl
     return Places(tuple(slots), found, chosen.to_keras(kinds), False, tied)
 
 
+def unlike_keras(module: nn.Module) -> str:
+    """What a module says that it computes beside its layers (`unlike_keras`), for which Keras has no place, or ""."""
+    return str(getattr(getattr(module, "_orig_mod", module), "unlike_keras", ""))
+
+
 def tensor_of(module: nn.Module, target: str) -> Tensor:
     """The parameter or buffer of that name."""
     owner, _, parameter = target.rpartition(".")

@@ -20,7 +20,7 @@ from .proof.layers import prove
 from .proof.live import keras_outputs
 from .proof.outputs import Recorded, compared, recorded
 from .proof.report import Proof, Report
-from .slots import tensor_of
+from .slots import tensor_of, unlike_keras
 from .source import Array, Source
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def verify(
     records = [as_adapted(record, original, options) for record in records]
     part = bare.get_submodule(options.prefix.strip("."))
     outputs = tuple(proof for record in records for proof in compared(part, record, rtol, atol))
+    if reason := unlike_keras(part):
+        outputs = (Proof("the whole", type(part).__name__, options.prefix, "differs", reason=reason), *outputs)
     report = Report(plan, layers, outputs, tuple(_notes(given, plan, options)))
     return replace(report, plan=replace(plan, verified=report.ok and not _unproved(report)))
 

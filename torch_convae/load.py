@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import ConvaeError
 from .models import MODELS, Model, create
+from .models.dropout import set_dropout
 from .models.preprocessing import Preprocess
 from .training import Folder
 from .weights import VERSION, load_weights, read_header
@@ -43,6 +44,7 @@ def load_model(path: Path) -> Model:
         model = create(header["model"], **options)
         model.preprocessing = Preprocess(header["preprocessing"])
         model.classes = tuple(json.loads(header["classes"]))
+        set_dropout(model, json.loads(header.get("dropout", "null")))
         height, width = json.loads(header.get("image_size", "[0, 0]"))
         model.image_size = (int(height), int(width)) if height else None
     except (KeyError, ValueError, TypeError, AttributeError, ConvaeError) as error:

@@ -231,7 +231,7 @@ def _train(
         regrouped |= stage_figures(results)
         regrouped["calibration"] = calibrate(built.regrouping, built.phases[-1], run)
         summary["regrouped"] = {"groups": built.regrouping.groups, **regrouped}
-    run.ranks.once(_finish, folder, built, _header(built, data), summary)
+    run.ranks.once(_finish, folder, built, _header(config, built, data), summary)
     return summary
 
 
@@ -254,7 +254,7 @@ def _before(built: Built, run: Run) -> dict[str, Any]:
 
 
 def _finish(folder: Folder, built: Built, header: dict[str, str], summary: dict[str, Any]) -> None:
-    save_model(built.final, folder.path / "model.safetensors", header)
+    save_model(built.final.folded(), folder.path / "model.safetensors", header)
     pictures.draw_curves(folder.path)
     if (kept := folder.path / "confusion.json").exists():
         matrix = read_json(kept)
@@ -274,8 +274,9 @@ def _splits(config: Config, run: Run, data: DataSet, built: Built) -> Splits:
     return Splits(moved.pop("train"), order, moved, batch_size, built.augment)
 
 
-def _header(built: Built, data: DataSet) -> dict[str, str]:
-    return {
+def _header(config: Config, built: Built, data: DataSet) -> dict[str, str]:
+    dropout = {} if config.dropout is None else {"dropout": json.dumps(config.dropout)}
+    return dropout | {
         "model": built.name,
         "options": json.dumps(built.options),
         "preprocessing": built.final.preprocessing.mode,

@@ -29,11 +29,13 @@ VERSION = bridge.__version__
 NewClasses = tuple[Sequence[str], Mapping[str, Sequence[str]]]
 
 
-def load_weights(module: Model, path: Path, strict: bool = False, classes: NewClasses | None = None) -> Plan:
+def load_weights(
+    module: Model, path: Path, strict: bool = False, classes: NewClasses | None = None, skip: str = ""
+) -> Plan:
     """Load a Keras or PyTorch weights file by name, and take over the preprocessing it is known to expect.
 
     With `strict` a file that leaves anything out, on either side, is refused. `classes` are the names of the
-    file's classes, and which of them each of the module's is made of.
+    file's classes, and which of them each of the module's is made of. What matches `skip` is left as it is.
     """
     source = read_weights(path)
     try:
@@ -41,7 +43,7 @@ def load_weights(module: Model, path: Path, strict: bool = False, classes: NewCl
             # Files of PyTorch do not hold their layers in order, so the last one is not the head.
             layer = head_path(module).replace(".", "/")
             source = regroup(source, *classes, layer if layer in source.layers else None)
-        plan = bridge.load(module, source, strict=strict)
+        plan = bridge.load(module, source, strict=strict, skip=[skip] if skip else [])
     except bridge.BridgeError as error:
         raise ConvaeError(str(error)) from error
     expected = source.preprocessing
@@ -72,6 +74,14 @@ def fits(module: nn.Module, source: Source) -> bool:
     """Whether a weights file holds every tensor of the module, and none besides. Nothing is loaded."""
     try:
         return bool(bridge.match(source, module, strict=True).copied)
+    except bridge.BridgeError:
+        return False
+
+
+def takes(module: nn.Module, source: Source, skip: str = "") -> bool:
+    """Whether a weights file, or what of it does not match `skip`, goes into the module. Nothing is loaded."""
+    try:
+        return bool(bridge.match(source, module, skip=[skip] if skip else []).copied)
     except bridge.BridgeError:
         return False
 

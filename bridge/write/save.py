@@ -15,6 +15,7 @@ from ..atomic import destination, refuse_same, replacing
 from ..errors import BridgeError
 from ..formats import read
 from ..options import Choices, Options
+from ..slots import unlike_keras
 from ..source import Source, split
 from ..transform import Transform
 from . import legacy, patched
@@ -45,6 +46,8 @@ def save(
     the module no counterpart of, parameters that Keras's layer cannot compute with.
     """
     target, options = destination(path), Options.of(choices)
+    if reason := unlike_keras(module):
+        raise BridgeError(f"{path}: {type(module).__name__} is more than its weights: {reason}")
     if like is None:
         if ending(target) != LEGACY:
             raise BridgeError(f"{target}: a {ending(target)} file needs like=, a Keras file of that structure.")

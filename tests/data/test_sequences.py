@@ -47,6 +47,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_frames_are_in_the_order_of_the_numbers_in_their_names(folder: Path) -> None:
+    for path in folder.glob("*/sequences/*/*.png"):
+        path.rename(path.with_name(f"frame {8 + int(path.stem)}.png"))  # 8, 9, 10
+    images, _ = load_data(Request(str(folder))).splits["train"].take(torch.arange(1))
+    assert images[0, :, 0, 0, 0].tolist() == [0, 1, 2]
+
+
 def test_a_folder_of_sequences_is_read_with_its_values(folder: Path) -> None:
     held, streamed = (load_data(Request(str(folder), workers=workers)) for workers in (None, 0))
     assert (held.task, held.classes) == ("sequences", ("speed", "turn"))

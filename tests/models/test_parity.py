@@ -1,6 +1,7 @@
 """The models compute what Keras models of the same layers compute, loaded from their .h5 without any mapping."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,28 @@ def test_scaled_maps_are_those_that_a_rescaled_kernel_sees() -> None:
         kernel[:, 128:] /= 4.0
         x = torch.randn(1, 3, 10, 12)
         torch.testing.assert_close(scaled(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_with_scales_computes_the_same_folded_and_is_not_taken_for_keras_s(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = create("vgg16_unet", classes=3, blocks=3, scales=(20.0, 300.0, 0.5)).eval(), torch.randn(1, 3, 20, 24)
+    folded = model.folded()
+    bridge.save(folded, tmp_path / "folded.h5")
+    with pytest.raises(bridge.BridgeError, match=r"VGG16UNet is more than its weights: it divides .* Take its folded"):
+        bridge.save(model, tmp_path / "scaled.h5")
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)
+        other = create("vgg16_unet", classes=3, blocks=3).eval()
+        bridge.load(other, tmp_path / "folded.h5", strict=True)
+        torch.testing.assert_close(other(x), model(x), rtol=1e-4, atol=1e-5)
+        scales, before = (3.0, 7.0, 2.0), model(x)
+        model.rescale(scales)
+        assert model.scales == scales
+        torch.testing.assert_close(model(x), before, rtol=1e-4, atol=1e-5)
+    bridge.load(model, tmp_path / "folded.h5")
+    report = bridge.verify(model, tmp_path / "folded.h5")
+    assert (report.ok, report.first.name if report.first else "") == (False, "the whole")
+    assert bridge.verify(other, tmp_path / "folded.h5").ok
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.0), (1.0, -2.0)])

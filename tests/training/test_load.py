@@ -166,6 +166,13 @@ def test_the_size_of_the_images_it_was_trained_on_is_known(copy: Path) -> None:
     assert torch_convae.load(copy).image_size is None
 
 
+def test_dropout_is_what_it_was_trained_with(train: Any, mask_folder: Path, tmp_path: Path) -> None:
+    command = ("segnet:bayesian_segnet", "--data", mask_folder, "--epochs", "1", "--limit", "2", "--dropout", "0.1")
+    assert train(*command, "--out", "run").code == 0
+    model = torch_convae.load(tmp_path / "run")
+    assert {layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout)} == {0.1}
+
+
 def test_a_network_that_lacks_a_tensor_is_refused_rather_than_filled_at_random(copy: Path) -> None:
     def rename(header: dict[str, Any]) -> None:
         header["head.dense_9.bias"] = header.pop("head.dense_1.bias")

@@ -59,6 +59,7 @@ def test_a_densenet_trains(train: Any, class_folder: Path, tmp_path: Path) -> No
         ("vae-gru --loss dice", "has no classes"),
         ("vae-gru --class-weights median", "has no classes"),
         ("vae-gru --data fashion-mnist-mini", "trains on sequences of images with values"),
+        ("vae-gru --augment crop,flip,turn", "--augment flip,turn would move what the values of a sequence speak of"),
         ("vae-gru --size 8", "at least 16 pixels"),
         ("convae --loss dize", "no loss 'dize'"),
         ("convae --class-weights 1,2", "should hold 10 numbers"),

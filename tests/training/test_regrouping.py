@@ -71,6 +71,14 @@ def test_it_says_what_it_was_calibrated_with_and_the_saved_network_is(class_fold
     assert calibration["after"]["nll"] == pytest.approx(-likelihood, rel=1e-3)
 
 
+def test_class_weights_are_those_of_the_new_classes(
+    train: Any, refused: Callable[..., str], class_folder: Path, trained: Path, tmp_path: Path
+) -> None:
+    command = ("--data", class_folder, "--weights", trained, "--classes", GROUPS, "--epochs", "0,1,0")
+    assert train(*command, "--class-weights", "1,2", "--out", tmp_path / "new").code == 0
+    assert "should hold 2 numbers" in refused(*command, "--class-weights", "1,2,3", "--out", "other")
+
+
 @pytest.mark.parametrize(
     ("classes", "said"),
     [

@@ -13,7 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import bridge
 import torch_convae
+from torch_convae.data import Split
+from torch_convae.models import VGG16UNet
+from torch_convae.recipes.unet import map_scales
+from torch_convae.weights import load_weights
 
 SHAPES = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))
 
@@ -121,35 +126,72 @@ def test_without_weights_everything_trains_from_the_start(train: Any, mask_folde
     assert torch_convae.load(tmp_path / "run").preprocessing.mode == "torch"
 
 
-def test_a_vgg16_does_not_fit_grey_images_and_the_error_names_both_shapes(
-    refused: Callable[..., str], drawn_masks: Callable[..., Path], weights: Path, tmp_path: Path
+def test_grey_images_become_three_channels_for_a_vgg16_of_colours(
+    train: Any, drawn_masks: Callable[..., Path], weights: Path, tmp_path: Path
 ) -> None:
     drawn_masks(tmp_path / "grey", train=2, test=1)
     for path in tmp_path.glob("grey/*/images/*.png"):
         Image.open(path).convert("L").save(path)
-    line = refused("unet", "--data", "grey", "--weights", weights)
-    assert "block1_conv1" in line
-    assert "(3, 3, 3, 64)" in line
-    assert "(64, 1, 3, 3)" in line
+    answer = train("unet", "--data", "grey", "--weights", weights, "--epochs", "1,0", "--out", "run")
+    assert (answer.code, answer.err) == (0, "")
+    model = torch_convae.load(tmp_path / "run")
+    assert (model.in_channels, model.preprocessing.mode) == (3, "caffe")
+    assert len(json.loads((tmp_path / "run/weights.json").read_text())["copied"]) == 26
+    # What the run measured on grey images is what the network says of the same in colours.
+    image = np.array(Image.open(next((tmp_path / "grey/test/images").iterdir())).convert("RGB"))
+    mask = np.array(Image.open(next((tmp_path / "grey/test/masks").iterdir())))
+    said = model.predict(torch.from_numpy(image).movedim(-1, 0)[None]).argmax(1)[0].numpy()
+    known = mask < len(model.classes)
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["test_accuracy"] == pytest.approx((said == mask)[known].mean(), abs=1e-3)
 
 
-def test_the_decoder_is_given_maps_of_about_one(transferred: tuple[Path, Any], mask_folder: Path) -> None:
-    model = torch_convae.load(transferred[0])
-    assert min(model.scales) > 0
-    assert model.scales != (1.0,) * 5
-    files = sorted((mask_folder / "train" / "images").iterdir())
-    images = torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files])
+def test_the_decoder_is_given_maps_of_about_one(weights: Path) -> None:
+    model, images = VGG16UNet(3), torch.randint(0, 256, (4, 3, 32, 48), dtype=torch.uint8)
+    load_weights(model, weights)
+    scales = map_scales(model, Split(images, torch.zeros(4, 32, 48, dtype=torch.uint8)))
     with torch.inference_mode():
-        maps = model.encoder(model.preprocessing(images.permute(0, 3, 1, 2)))
-    for one, scale in zip(maps, model.scales, strict=True):
+        maps = model.encoder(model.preprocessing(images))
+    for one, scale in zip(maps, scales, strict=True):
         assert 0.9 < float((one / scale).std()) < 1.1
 
 
-def test_a_decoder_from_a_run_keeps_the_scales_it_was_trained_with(
+def test_a_run_ends_as_the_network_that_keras_has(transferred: tuple[Path, Any], tmp_path: Path) -> None:
+    """All that the run measured is in its weights, which go to Keras and come back."""
+    model = torch_convae.load(transferred[0])
+    assert (model.scales, model.unlike_keras) == ((1.0,) * 5, "")
+    bridge.save(model, tmp_path / "unet.h5")
+    other = VGG16UNet(3)
+    bridge.load(other, tmp_path / "unet.h5")
+    x = torch.randn(1, 3, 32, 48)
+    with torch.inference_mode():
+        torch.testing.assert_close(other.eval()(x), model(x))
+
+
+def test_a_decoder_from_a_run_goes_on_as_it_was(
     transferred: tuple[Path, Any], tmp_path: Path, train_in: Callable[[Path], Any], mask_folder: Path
 ) -> None:
     trained = transferred[0] / "model.safetensors"
     command = ("unet", "--data", mask_folder, "--weights", trained, "--epochs", "1,0", "--batch-size", "2")
+    answer = train_in(tmp_path)(*command, "--lr", "0,0", "--out", "run")
+    assert (answer.code, answer.err) == (0, "")
+    before, after = (load_file(folder / "model.safetensors") for folder in (transferred[0], tmp_path / "run"))
+    for name in before:
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(after[name], before[name])
+
+
+def test_a_trained_network_starts_one_with_other_classes(
+    transferred: tuple[Path, Any], tmp_path: Path, train_in: Callable[[Path], Any], drawn_masks: Callable[..., Path]
+) -> None:
+    folder = drawn_masks(tmp_path / "other", train=4, test=1)
+    for path in folder.glob("*/masks/*.png"):
+        mask = np.array(Image.open(path))
+        Image.fromarray(np.where(mask < 2, mask, 0).astype(np.uint8)).save(path)
+    (folder / "classes.txt").unlink(missing_ok=True)
+    command = ("unet", "--data", folder, "--weights", transferred[0], "--epochs", "1,0", "--batch-size", "2")
     answer = train_in(tmp_path)(*command, "--out", "run")
     assert (answer.code, answer.err) == (0, "")
-    assert torch_convae.load(tmp_path / "run").scales == torch_convae.load(transferred[0]).scales
+    assert "has other classes than other: decoder.conv_10_1 begins anew" in answer.out
+    plan = json.loads((tmp_path / "run/weights.json").read_text())
+    assert [each["target"] for each in plan["untouched"]] == ["decoder.conv_10_1.weight", "decoder.conv_10_1.bias"]

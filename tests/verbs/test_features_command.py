@@ -84,6 +84,35 @@ def test_images_of_several_sizes_are_pooled_or_refused(command: Any, pictures: A
         assert file["block5_conv3"].shape == (2, 512, 2, 2)
 
 
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_pictures_upright_and_across_are_refused_in_one_line(ending: str, command: Any, pictures: Any) -> None:
+    folder = pictures(1, (32, 48))
+    pictures(1, (48, 32), "other")
+    Path("other/0.png").rename(folder / "1.png")
+    call = ("features", "vgg16", folder, "--layer", "block1_pool", "--out", f"features.{ending}")
+    assert "1.png gives block1_pool as (64, 24, 16), but 0.png gave (64, 16, 24)" in command(*call).line
+    assert not Path(f"features.{ending}").exists()
+    assert command(*call, "--pool", "avg").code == 0
+
+
+def test_arrays_of_other_sizes_are_no_rows_of_one(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "arrays").mkdir()
+    for name, side in (("a", 64), ("b", 32)):
+        np.save(tmp_path / f"arrays/{name}.npy", np.zeros((side, side, 3), np.uint8))
+    line = command("features", "vgg16", "arrays", "--layer", "block5_pool").line
+    assert "b.npy gives block5_pool as (512, 1, 1), but a.npy gave (512, 2, 2)" in line
+
+
+def test_a_segnet_s_weights_alone_do_not_say_its_order_which_may_be_said(command: Any, pictures: Any) -> None:
+    torch.save(small("segnet").state_dict(), "segnet.pt")
+    call = ("features", "segnet.pt", pictures(1), "--layer", "conv1_1", "--out", "features.npz")
+    answer = command(*call)
+    assert answer.code == 0
+    assert "does not say in which order its layers compute" in answer.err
+    answer = command(*call, "--option", "order=conv-relu-bn", "--overwrite")
+    assert (answer.code, answer.err) == (0, "")
+
+
 def test_bad_files_are_left_out_and_listed(command: Any, pictures: Any) -> None:
     images = pictures(4)
     (images / "1.png").write_text("no picture")

@@ -125,6 +125,36 @@ def test_a_bayesian_segnet_says_how_sure_it_is_and_the_same_again(run: Any, comm
     assert float(table(Path("one/masks.csv"))[0]["uncertainty"]) > 0
 
 
+def test_a_run_that_is_called_like_a_model_is_the_run(run: Any, command: Any, pictures: Any, tmp_path: Path) -> None:
+    run("convae-classifier").rename(tmp_path / "convae")
+    answer = command("predict", "convae", pictures(1, grey=True), "--out", "out")
+    assert (answer.code, answer.err) == (0, "")
+    assert "classes of 1 images" in answer.out
+
+
+def test_what_a_command_made_is_not_predicted_the_next_time(run: Any, command: Any, pictures: Any) -> None:
+    folder, images = run("shallow_unet"), pictures(2)
+    for _ in range(2):
+        answer = command("predict", folder, images, "--out", images / "predictions")
+        assert "masks of 2 images" in answer.out
+    layer = "max_pooling2d"
+    for _ in range(2):
+        assert command("features", folder, images, "--layer", layer, "--out", images / "features.npz").code == 0
+
+
+def test_frames_and_sequences_in_one_folder_are_refused(run: Any, command: Any, pictures: Any) -> None:
+    folder = run("encoder_gru")
+    pictures(2, folder="clip", grey=True)
+    pictures(2, folder="clip/thumbs", grey=True)
+    assert "0.png lies beside" in command("predict", folder, "clip", "--out", "out").line
+
+
+def test_a_sequence_has_no_mirror_image(run: Any, command: Any, pictures: Any) -> None:
+    folder = run("encoder_gru")
+    pictures(2, folder="clips/one", grey=True)
+    assert "--flips is for images" in command("predict", folder, "clips", "--flips", "--out", "out").line
+
+
 def test_flips_give_the_mean_over_the_mirror_images(run: Any, command: Any, pictures: Any) -> None:
     folder = run("convae-classifier")
     assert command("predict", folder, pictures(1, grey=True), "--out", "out", "--flips").code == 0
@@ -225,9 +255,10 @@ def test_images_of_every_kind_are_read_as_training_reads_them(run: Any, command:
 def test_pictures_of_one_name_do_not_overwrite_each_other(run: Any, command: Any, pictures: Any) -> None:
     folder, images = run("shallow_unet"), pictures(1)
     drawn(images / "0.png").save(images / "0.bmp")
+    drawn(images / "0.png").save(images / "0.png-2.png")
     other = pictures(1, folder="other")
     assert command("predict", folder, images, other / "0.png", "--out", "out").code == 0
-    assert len(list(Path("out/masks").rglob("*.png"))) == 3
+    assert len(list(Path("out/masks").rglob("*.png"))) == 4
 
 
 def test_what_others_made_is_not_overwritten(run: Any, command: Any, pictures: Any) -> None:
@@ -252,6 +283,7 @@ def test_what_others_made_is_not_overwritten(run: Any, command: Any, pictures: A
         (("pictures", "--largest", "0.0001"), "million pixels"),
         (("pictures", "--batch-size", "0"), "--batch-size"),
         (("pictures", "--samples", "0"), "--samples 0 is not a number of passes"),
+        (("pictures", "--samples", "1"), "--samples 1 is one pass"),
         (("pictures", "--seed", str(2**64)), f"--seed {2**64} does not fit into 64 bits"),
     ],
 )

@@ -1,5 +1,6 @@
 """What lies in a user's folder: subfolders, images and splits, without what the desktop put there."""
 
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -33,6 +34,16 @@ def image_files(folder: Path) -> list[Path]:
     if not files:
         raise ConvaeError(f"{folder} holds no images; put some there, or remove the folder.")
     return sorted(files)
+
+
+def frames(folder: Path) -> list[Path]:
+    """The files of a folder in the order of the numbers in their names, as people count: 2 is before 10."""
+    return sorted(image_files(folder), key=_counted)
+
+
+def _counted(path: Path) -> tuple[list[str | int], str]:
+    parts = re.split(r"([0-9]+)", path.name)
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], path.name
 
 
 def refuse_loose_images(folder: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import ConvaeError
 from .dataset import DataSet, Split
-from .folders import image_files, split_folders, subfolders
+from .folders import frames, split_folders, subfolders
 from .image_stack import Form, common_form, read_formed
 from .memory import FROM_FILES, refuse_too_large
 from .request import Request, refuse_void
@@ -25,7 +25,7 @@ TARGETS = "targets.csv"
 
 @dataclass(frozen=True)
 class Sequence:
-    """The files of its frames, sorted by name, and the values that are to be said of it."""
+    """The files of its frames in the order of the numbers in their names, and the values that are to be said of it."""
 
     name: str
     frames: tuple[Path, ...]
@@ -105,7 +105,7 @@ def _split(split: Path) -> tuple[tuple[str, ...], list[Sequence]]:
             raise ConvaeError(f"The sequence {missing[0]} is missing in {where}; add it there, or remove the other.")
     if not folders:
         raise ConvaeError(f"{split / 'sequences'} holds no sequence; give each a folder of frames there.")
-    return names, [Sequence(name, tuple(image_files(path)), values[name]) for name, path in folders.items()]
+    return names, [Sequence(name, tuple(frames(path)), values[name]) for name, path in folders.items()]
 
 
 def _targets(path: Path) -> tuple[tuple[str, ...], dict[str, tuple[float, ...]]]:

@@ -18,7 +18,7 @@ from ..verbs.inputs import Failures, Item, read_all
 from ..verbs.sources import Source, read_input, takes_sequences
 from . import prepared
 from .shape import axes, shaped
-from .store import storing
+from .store import Store, storing
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,12 @@ def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits
                     known = layers(network.model, tuple(images.shape[1:]))
                 found = {name: find(known, name) for name in asked.layers}
                 _refuse_unequal(given, asked, found)
+            rows: dict[str, Tensor] = {}
             with failures.of(batch), network.sized():
-                store.add([item.name for item in batch], _rows(network, images, found, asked))
+                rows = _rows(network, images, found, asked)
+            if rows:
+                _refuse_other_shapes(batch[0], rows, store)
+                store.add([item.name for item in batch], rows)
         if not store.files:
             raise ConvaeError(failures.all_of_them())
         written = {name: axes(layer, asked.pool, asked.order) for name, layer in found.items()}
@@ -99,6 +103,17 @@ def _refuse_unequal(given: Sequence[Item], asked: Asked, found: Mapping[str, Lay
             raise ConvaeError(
                 f"{item.path} is of another size than {first[0].path}, so that the maps of {maps[0]} make no array. "
                 "Give a --size for all, or --pool avg or max."
+            )
+
+
+def _refuse_other_shapes(item: Item, rows: Mapping[str, Tensor], store: Store) -> None:
+    """What headers did not tell: a picture that its camera turned, an array, a sequence of another length."""
+    for name, tensor in rows.items():
+        first = store.arrays[name].shape[1:] if name in store.arrays else tensor.shape[1:]
+        if tuple(tensor.shape[1:]) != tuple(first):
+            raise ConvaeError(
+                f"{item.path} gives {name} as {tuple(tensor.shape[1:])}, but {store.files[0]} gave {tuple(first)}, and "
+                "both make no array. Give inputs of one size, a --size for all, or --pool avg or max."
             )
 
 

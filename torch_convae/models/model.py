@@ -89,6 +89,10 @@ class Model(nn.Module):
         """How many channels the first convolution takes."""
         return next(layer.in_channels for layer in self.modules() if isinstance(layer, nn.Conv2d))
 
+    def folded(self) -> Model:
+        """The network with nothing beside its weights, as a run keeps it: itself, as a rule."""
+        return self
+
     def refuse_others(self, x: Tensor) -> None:
         """Refuse what is no batch of images of so many channels."""
         axes = self.AXES.split(", ")

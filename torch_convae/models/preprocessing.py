@@ -35,9 +35,10 @@ class Preprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, channels: int | None = None) -> None:
         super().__init__()
         self.mode = mode
+        self.channels = channels  # that grey images get, all alike, for a network of colours
         # Not weights: a state dict stays what it is in Keras and torchvision.
         self.register_buffer("mean", torch.tensor(MODES[mode].mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(MODES[mode].std).view(-1, 1, 1), persistent=False)
@@ -45,6 +46,8 @@ class Preprocess(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The same images, ready for `forward` of the network."""
         mode, images = MODES[self.mode], images.to(self.mean.dtype)
+        if self.channels and images.shape[-3] == 1:
+            images = images.expand(*images.shape[:-3], self.channels, *images.shape[-2:])
         if mode.bgr:
             images = images.flip(-3)
         # What would change nothing is left out: each is a pass over all pixels.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -121,8 +122,8 @@ class VGG16UNet(Model):
 
     The decoder is given each of the encoder's maps divided by its number in `scales`: all 1 in Keras's
     network, and by default. ImageNet's VGG16 gives values in the hundreds, beside which the decoder's own,
-    which are normalised to about 1, are lost; divided by their standard deviations, both count. 6 classes:
-    18,636,486 parameters as Keras counts them.
+    which are normalised to about 1, are lost; divided by their standard deviations, both count while training.
+    `folded` then has the divisions in its weights. 6 classes: 18,636,486 parameters as Keras counts them.
     """
 
     def __init__(
@@ -142,6 +143,31 @@ class VGG16UNet(Model):
         self.encoder = VGG16Encoder(in_channels, blocks, batch_norm=batch_norm)
         self.decoder = UNetDecoder(self.encoder.widths, classes)
         self.scales = tuple(scales or [1.0] * blocks)
+
+    @property
+    def unlike_keras(self) -> str:
+        """What it computes beside its weights, for which Keras's network has no place; "" where that is nothing."""
+        if set(self.scales) == {1.0}:
+            return ""
+        return f"it divides its encoder's maps by scales={self.scales}. Take its folded(), which computes the same."
+
+    def rescale(self, scales: Sequence[float]) -> None:
+        """Divide by these numbers from now on; the decoder's weights change so that all outputs stay what they are."""
+        factors = [new / old for new, old in zip(scales, self.scales, strict=True)]
+        with torch.no_grad():
+            for step, skip in zip(self.decoder.steps, range(len(factors) - 2, -1, -1), strict=True):
+                weight = self.decoder.get_parameter(f"conv_{step}_1.weight")
+                width = self.encoder.widths[skip]
+                weight[:, -width:] *= factors[skip]
+                if step == self.decoder.steps[0]:
+                    weight[:, :-width] *= factors[-1]
+        self.scales = tuple(scales)
+
+    def folded(self) -> VGG16UNet:
+        """A copy that computes the same with scales of 1: Keras's network, whose weights are all there is."""
+        copy = deepcopy(self)
+        copy.rescale([1.0] * len(self.scales))
+        return copy
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The encoder's maps, fine to coarse, each divided by its scale."""

@@ -58,6 +58,8 @@ def act(options: argparse.Namespace) -> Failures:
     for flag, count, what in (("--batch-size", options.batch_size, "images"), ("--samples", options.samples, "passes")):
         if count < 1:
             raise ConvaeError(f"{flag} {count} is not a number of {what}. Give at least 1.")
+    if options.samples == 1:
+        raise ConvaeError("--samples 1 is one pass, which differs from no other: no uncertainty. Give at least 2.")
     check_seed(options.seed)
     windows, size = Windows(options.window, options.overlap), parse_size(options.size)
     windows.check()
@@ -65,6 +67,10 @@ def act(options: argparse.Namespace) -> Failures:
     check_folder(folder, made, options.overwrite)
     network = source(options)
     model, own = network.model, network.model.image_size or network.size
+    if options.flips and takes_sequences(model):
+        raise ConvaeError(
+            "--flips is for images: the values of a sequence are others where it is mirrored. Leave it out."
+        )
     kind = kind_of(model, size or own)
     if size is None and own:
         if kind.maps and takes_other_sizes(model, own):

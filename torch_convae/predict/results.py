@@ -122,7 +122,7 @@ def columns(names: Sequence[str]) -> list[str]:
 
 def vector_line(row: Tensor, names: tuple[str, ...], classes: bool) -> Line:
     """The line of an answer that is one for the whole image: its class and all probabilities, or its values."""
-    given = [round(float(value), 6) for value in row]
+    given = [round(float(value), 6) if classes else float(f"{float(value):.7g}") for value in row]
     values = dict(zip(columns(names), given, strict=True))
     if not classes or len(row) == 1:
         return values

@@ -141,11 +141,15 @@ def picture_names(given: Sequence[Item]) -> dict[Path, str]:
     """What each input's pictures are called: its name without the ending, as long as that is no other's, too."""
     plain = Counter(_stem(item) for item in given)
     names: dict[Path, str] = {}
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
+    times: Counter[str] = Counter()
     for item in given:
-        name = _stem(item) if plain[_stem(item)] == 1 else item.name
-        taken[name] += 1
-        names[item.path] = name if taken[name] == 1 else f"{name}-{taken[name]}"
+        own = name = _stem(item) if plain[_stem(item)] == 1 else item.name
+        while name in taken:
+            times[own] += 1
+            name = f"{own}-{times[own] + 1}"
+        taken.add(name)
+        names[item.path] = name
     return names
 
 

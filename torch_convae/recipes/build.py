@@ -18,6 +18,7 @@ from ..training import Objective, Stage, class_loss, class_weights
 from ..weights import recorded_classes
 from .recipe import Built, Order, Recipe
 
+MOVING = ("flip", "vflip", "turn", "scale")  # of a sequence, with speeds and directions
 _KINDS = {
     "classes": "images with one class each",
     "masks": "images with masks",
@@ -30,6 +31,11 @@ def build(recipe: Recipe, config: Config, data: DataSet) -> Built:
     if data.task != recipe.task:
         raise ConvaeError(f"{config.recipe} trains on {_KINDS[recipe.task]}; {data.name} holds {_KINDS[data.task]}.")
     augment = augmentation(config.augment or recipe.augment, config.seed)
+    if augment and recipe.task == "sequences" and (moving := [name for name in MOVING if name in augment.changes]):
+        raise ConvaeError(
+            f"--augment {','.join(moving)} would move what the values of a sequence speak of, and leave the values. "
+            f"Give crop or colour."
+        )
     order = _order(recipe, config, data)
     built = recipe.build(order) if config.classes is None else _regrouped(recipe, config, order)
     if not built.phases:
@@ -44,7 +50,7 @@ def _order(recipe: Recipe, config: Config, data: DataSet) -> Order:
         stages=stages(recipe, config),
         weights=weights_file(config.weights) if config.weights else None,
         loss=_loss(recipe, config),
-        class_weights=_class_weights(recipe, config, data),
+        class_weights=None if config.classes else _class_weights(recipe, config, data),  # of the new classes
         dropout=config.dropout,
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from ..models import Model, create
+from ..models.dropout import set_dropout
 from ..training import Phase, Stage, classification, reconstruction
 from ..weights import Plan, load_weights
-from .dropout import set_dropout
 from .recipe import Built, Order, Recipe
 
 

@@ -7,15 +7,19 @@ from dataclasses import replace
 from torch import nn
 
 from ..models import create
+from ..models.dropout import set_dropout
 from ..training import Phase, Stage, classification
-from .dropout import set_dropout
 from .recipe import Built, Order, Recipe
 
 HEAD = (256,)
 
 
 def _build(order: Order) -> Built:
-    options = {"classes": len(order.data.classes), "in_channels": order.data.image_shape[0], "head": HEAD}
+    shared = {"classes": len(order.data.classes), "head": HEAD}
+    options = {
+        "in_channels": order.channels(lambda count: create("densenet121", in_channels=count, **shared)),
+        **shared,
+    }
     model = create("densenet121", **options)
     set_dropout(model, order.dropout)
     plan = order.load(model)

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..data import Augmentation, DataSet
+from ..errors import ConvaeError
 from ..groups import Groups
 from ..models import Model
 from ..regrouping import Regrouping
 from ..training import Phase, Stage, Wanted
-from ..weights import Plan, load_weights
+from ..weights import Plan, head_path, load_weights, read_weights, takes
 
+COLOURS = 3
 TaskKind = Literal["classes", "masks", "sequences"]
 
 
@@ -32,11 +35,32 @@ class Order:
     old_classes: tuple[str, ...] = ()
     groups: Groups | None = None
 
+    def channels(self, make: Callable[[int], Model]) -> int:
+        """How many channels the network takes: the images', but those of colours for grey ones where the weights do."""
+        own: int = self.data.image_shape[-3]
+        if own != 1 or self.weights is None:
+            return own
+        source = read_weights(self.weights)
+        with torch.device("meta"):
+            grey, coloured = (takes(make(channels), source) for channels in (1, COLOURS))
+        return COLOURS if coloured and not grey else own
+
     def load(self, model: Model) -> Plan | None:
         """Fill the model from the weights by name, its head's rows from those of the old classes where regrouped."""
         if self.weights is None:
             return None
-        return load_weights(model, self.weights, classes=(self.old_classes, self.groups) if self.groups else None)
+        classes = (self.old_classes, self.groups) if self.groups else None
+        try:
+            plan = load_weights(model, self.weights, classes=classes)
+        except ConvaeError:
+            head = head_path(model)
+            if classes or not takes(model, read_weights(self.weights), f"{head}.*"):
+                raise
+            plan = load_weights(model, self.weights, skip=f"{head}.*")
+            print(f"{self.weights} has other classes than {self.data.name}: {head} begins anew.")
+        if self.data.image_shape[-3] == 1 and model.in_channels == COLOURS:
+            model.preprocessing.channels = COLOURS
+        return plan
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from torch import nn
 
 from ..data import VOID
 from ..models import create
+from ..models.dropout import set_dropout
 from ..training import Phase, segmentation
-from .dropout import set_dropout
 from .recipe import Built, Order
 
 
@@ -18,7 +18,9 @@ def segmenter(name: str, **fixed: Any) -> Callable[[Order], Built]:
     """Builds the model of that name for the data's classes and channels; weights are loaded by name."""
 
     def build(order: Order) -> Built:
-        options = {"classes": len(order.data.classes), "in_channels": order.data.image_shape[0], **fixed}
+        shared = {"classes": len(order.data.classes), **fixed}
+        channels = order.channels(lambda count: create(name, in_channels=count, **shared))
+        options = {"in_channels": channels, **shared}
         model = create(name, **options)
         set_dropout(model, order.dropout)
         plan = order.load(model)

@@ -12,10 +12,9 @@ from torch import nn
 from ..data import VOID, FileSplit, Split
 from ..errors import ConvaeError
 from ..models import VGG16UNet
+from ..models.dropout import set_dropout
 from ..models.preprocessing import Preprocess
 from ..training import Phase, Stage, segmentation
-from ..weights import recorded_options
-from .dropout import set_dropout
 from .recipe import Built, Order, Recipe
 from .segmenter import segmenter
 
@@ -24,8 +23,10 @@ CALIBRATING = 16  # images
 
 
 def _build(order: Order) -> Built:
-    channels, height, width = order.data.image_shape
-    options: dict[str, Any] = {"classes": len(order.data.classes), "in_channels": channels}
+    _, height, width = order.data.image_shape
+    classes = len(order.data.classes)
+    channels = order.channels(lambda count: VGG16UNet(classes, count))
+    options: dict[str, Any] = {"classes": classes, "in_channels": channels}
     model = VGG16UNet(**options)
     if min(height, width) < SMALLEST:
         raise ConvaeError(
@@ -38,11 +39,12 @@ def _build(order: Order) -> Built:
         # There is nothing worth freezing, and no ImageNet statistics to keep to: numbers around zero train best.
         stages = tuple(replace(stage, train=("*",)) for stage in stages)
         model.preprocessing = Preprocess("torch" if channels == 3 else "unit")
-    elif order.weights and any(copy.target.startswith("decoder.") for copy in plan.copied.values()):
-        # A decoder that was trained before goes on with the scales it knows: Keras's are all 1.
-        model.scales = options["scales"] = tuple(recorded_options(order.weights).get("scales", model.scales))
     else:
-        model.scales = options["scales"] = map_scales(model, order.data.splits["train"])
+        scales = map_scales(model, order.data.splits["train"])
+        if any(copy.target.startswith("decoder.") for copy in plan.copied.values()):
+            model.rescale(scales)  # what was trained before goes on as it is
+        else:
+            model.scales = scales
     task = segmentation(VOID, order.loss, order.class_weights)
     phases = tuple(Phase(stage, model, task) for stage in stages if stage.epochs)
     return Built(phases, nn.ModuleDict({"unet": model}), model, "vgg16_unet", options, plan)

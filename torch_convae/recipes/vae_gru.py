@@ -6,8 +6,8 @@ from torch import nn
 
 from ..models import create
 from ..models.conv_vae import VAEEncoder
+from ..models.dropout import set_dropout
 from ..training import Phase, Release, Stage, regression, variational
-from .dropout import set_dropout
 from .recipe import Built, Order, Recipe
 
 

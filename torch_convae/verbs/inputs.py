@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from ..data.folders import JUNK_NAMES, JUNK_SUFFIXES
 from ..errors import ConvaeError, one_line
+from .outputs import mark_in
 
 BLOCK = 64 * 2**20  # bytes: more than glibc ever keeps for a thread
+OF_FEATURES = (".npz", ".safetensors")
 READERS = 4  # threads that decode while the network computes
 Value = TypeVar("Value")
 
@@ -62,8 +64,8 @@ class Failures:
 def items(arguments: Sequence[str]) -> list[Item]:
     """The files that are named, and those below the folders that are named, in order, each once.
 
-    In folders, what is hidden, notes and desktop files, and what is no regular file are left out, and links to
-    folders are not followed. A folder without any image is refused.
+    In folders, what is hidden, notes and desktop files, what is no regular file, and what a command like this one made
+    are left out, and links to folders are not followed. A folder without any image is refused.
     """
     found: dict[Path, Item] = {}
     for argument in arguments:
@@ -82,6 +84,8 @@ def sequences(arguments: Sequence[str]) -> list[Item]:
         path = Path(argument)
         inner = sorted(one for one in path.iterdir() if not one.name.startswith(".")) if path.is_dir() else []
         each = [one for one in inner if one.is_dir() or one.suffix.lower() == ".npy"] or [path]
+        if each != [path] and (loose := [one for one in inner if one not in each and not _is_junk(one)]):
+            raise ConvaeError(f"{loose[0]} lies beside {each[0]}: frames or sequences? Move one of them away.")
         found |= {one: Item(one, one.name) for one in each if one not in found}
     return list(found.values())
 
@@ -89,7 +93,7 @@ def sequences(arguments: Sequence[str]) -> list[Item]:
 def _below(folder: Path) -> list[Item]:
     found = []
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and mark_in(Path(place, one)) is None)
         for name in sorted(names):
             path = Path(place, name)
             if not name.startswith(".") and not _is_junk(path) and (path.is_file() or path.is_symlink()):
@@ -98,7 +102,7 @@ def _below(folder: Path) -> list[Item]:
 
 
 def _is_junk(path: Path) -> bool:
-    return path.name.lower() in JUNK_NAMES or path.suffix.lower() in JUNK_SUFFIXES
+    return path.name.lower() in JUNK_NAMES or path.suffix.lower() in (*JUNK_SUFFIXES, *OF_FEATURES)
 
 
 def read_all(

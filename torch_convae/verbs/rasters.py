@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.folders import image_files
+from ..data.folders import frames as frames_in
 from ..data.images import opened, read_header, upright
 from ..errors import ConvaeError
 
@@ -104,9 +104,9 @@ def read_pixels(path: Path, channels: int, size: tuple[int, int] | None, largest
 
 
 def read_frames(path: Path, channels: int, size: tuple[int, int] | None, largest: int = LARGEST) -> Tensor:
-    """A sequence uint8 (T, C, H, W): a folder of frames in the order of their names, or an .npy of (T, H, W, C)."""
+    """A sequence uint8 (T, C, H, W): a folder of frames, ordered by the numbers in their names, or an .npy."""
     if path.is_dir():
-        frames = [read_pixels(frame, channels, size, largest) for frame in image_files(path)]
+        frames = [read_pixels(frame, channels, size, largest) for frame in frames_in(path)]
         if unlike := next((frame for frame in frames if frame.shape != frames[0].shape), None):
             raise ConvaeError(
                 f"{path} has frames of {_by(frames[0])} and of {_by(unlike)}. Save them at one size, or give a --size."

@@ -28,6 +28,10 @@ from .known import recognise
 from .rasters import LARGEST, read_frames, read_pixels
 
 WORDS = {"true": "True", "false": "False"}  # as Python has them
+ORDER = (
+    "does not say in which order its layers compute: convolution, BatchNorm, ReLU is taken. "
+    "--option order=conv-relu-bn is the other, DeepNetsForEO's."
+)
 FRAMES = 8  # of a sequence whose length nobody says
 
 
@@ -122,22 +126,23 @@ def read_input(model: nn.Module, item: Item, size: tuple[int, int] | None, large
 
 def _found(name: str, weights: str | None, options: dict[str, Any]) -> Source:
     path = Path(name)
-    if name in MODELS:
+    if name in MODELS and not ((path / "model.safetensors").is_file() and weights is None and not options):
         return _named(name, weights, options)
     if not path.exists():
         near = get_close_matches(name, MODELS, n=3) or list(MODELS)
         raise ConvaeError(
             f"{name} is no run's folder, no weights file and no model; the nearest models are {', '.join(near)}."
         )
-    for flag, given in (("--weights", weights), ("--option", options)):
+    a_run = path.is_dir() or bool(recorded_options(path))
+    for flag, given in (("--weights", weights), ("--option", options if a_run else None)):
         if given:
             raise ConvaeError(f"{name} has weights and options of its own; leave {flag} out.")
     if path.is_dir():
         return Source(load(path), f"the run {name}")
-    if recorded_options(path):
+    if a_run:
         return Source(load_model(path), f"the run's network {name}")
-    known, options = recognise(path)
-    return _named(known, name, options)
+    known, found = recognise(path)
+    return _named(known, name, {**found, **options})
 
 
 def _named(name: str, weights: str | None, options: dict[str, Any]) -> Source:
@@ -153,6 +158,8 @@ def _named(name: str, weights: str | None, options: dict[str, Any]) -> Source:
         return Source(model, f"{written} with random weights", note, size)
     plan = load_weights(model, Path(weights))
     note = f"{weights}: {str(plan).split(chr(10), 1)[0]}" if plan.skipped or plan.untouched else ""
+    if "order" in inspect.signature(MODELS[name]).parameters and "order" not in options:
+        note = f"{note}\n{weights} {ORDER}".lstrip()
     return Source(model, f"{written} with {weights}", note, size)
 
 
