@@ -104,7 +104,7 @@ def test_arrays_of_other_sizes_are_no_rows_of_one(command: Any, tmp_path: Path) 
 
 
 def test_a_segnet_s_weights_alone_do_not_say_its_order_which_may_be_said(command: Any, pictures: Any) -> None:
-    torch.save(small("segnet").state_dict(), "segnet.pt")
+    torch.save(torch_convae.create("segnet", classes=3).state_dict(), "segnet.pt")
     call = ("features", "segnet.pt", pictures(1), "--layer", "conv1_1", "--out", "features.npz")
     answer = command(*call)
     assert answer.code == 0
