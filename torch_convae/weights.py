@@ -45,7 +45,8 @@ def load_weights(
             source = regroup(source, *classes, layer if layer in source.layers else None)
         plan = bridge.load(module, source, strict=strict, skip=[skip] if skip else [])
     except bridge.BridgeError as error:
-        raise ConvaeError(str(error)) from error
+        # Several runs have a file of that name.
+        raise ConvaeError(str(error).replace(f"{path.name}: ", f"{path}: ", 1)) from error
     expected = source.preprocessing
     if expected and expected != bridge.preprocessing.MODES.get(expected.mode):
         raise ConvaeError(

@@ -12,12 +12,18 @@ from torch import Tensor
 from torch_convae import ConvaeError, create
 from torch_convae.explain import gradients, question
 from torch_convae.explain.place import Place
+from torch_convae.explain.question import class_index
 from torch_convae.models import MODELS
 from torch_convae.pictures.colours import heat, over
 
 from .conftest import SMALL, small
 
 NETWORK = ("shallow_unet", "--option", "classes=3", "--option", "widths=4,6,8")
+
+
+@pytest.mark.parametrize("name", ["éléphant", "e\u0301le\u0301phant", "1"])
+def test_a_class_is_found_however_its_accents_are_written(name: str) -> None:
+    assert class_index(name, ("chat", "éléphant")) == 1
 
 
 def test_without_a_target_it_is_the_class_of_most_of_the_region() -> None:

@@ -95,6 +95,13 @@ def test_pictures_upright_and_across_are_refused_in_one_line(ending: str, comman
     assert command(*call, "--pool", "avg").code == 0
 
 
+def test_files_of_one_name_in_two_folders_are_told_apart(command: Any, pictures: Any) -> None:
+    one, other = pictures(2), pictures(1, folder="other")
+    assert command("features", "vgg16", one, other, "--layer", "block1_pool", "--out", "features.npz").code == 0
+    with np.load("features.npz") as file:
+        assert list(file["files"]) == [str(one / "0.png"), "1.png", str(other / "0.png")]
+
+
 def test_arrays_of_other_sizes_are_no_rows_of_one(command: Any, tmp_path: Path) -> None:
     (tmp_path / "arrays").mkdir()
     for name, side in (("a", 64), ("b", 32)):

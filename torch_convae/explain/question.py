@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
@@ -67,8 +68,9 @@ def _most_frequent(found: Tensor, region: Tensor | None) -> Tensor:
 
 def class_index(name: str, names: Sequence[str]) -> int:
     """The index of a class by its name or number; an unknown one is refused with the nearest."""
-    if name in names:
-        return list(names).index(name)
+    composed = [normalize("NFC", each) for each in names]  # an accent may be a sign of its own
+    if normalize("NFC", name) in composed:
+        return composed.index(normalize("NFC", name))
     if name.isdecimal() and int(name) < len(names):
         return int(name)
     near = get_close_matches(name, names, n=3) or list(names)[:5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,7 @@ class Target:
 def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits, target: Target) -> Failures:
     """Write the file. Images that cannot be used are left out and listed; where none can, nothing is written."""
     failures = Failures()
+    among = Counter(item.name for item in given)  # of two folders, as "a/0.png" and "b/0.png"
     read = partial(read_input, network.model, size=asked.size, largest=limits.largest)
     with storing(target.path, len(given)) as store:
         found: dict[str, Layer] = {}
@@ -64,7 +66,7 @@ def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits
                 rows = _rows(network, images, found, asked)
             if rows:
                 _refuse_other_shapes(batch[0], rows, store)
-                store.add([item.name for item in batch], rows)
+                store.add([item.name if among[item.name] == 1 else str(item.path) for item in batch], rows)
         if not store.files:
             raise ConvaeError(failures.all_of_them())
         written = {name: axes(layer, asked.pool, asked.order) for name, layer in found.items()}
