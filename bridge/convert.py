@@ -85,6 +85,8 @@ def convert(
     model = chosen_model(changed, scheme, options)
     notes = [*changed.notes, *([note_on(model)] if model else []), *special(changed), *guessed(changed)]
     notes += doubts(changed, options)
+    if changed.preprocessing and path.suffix != ".safetensors":
+        notes.append(f"{path.name} cannot say that it expects {changed.preprocessing}; a .safetensors file does.")
     if changed.layout == "keras":
         notes += turned(changed, {entry.key: entry.transform for entry in named})
     return Conversion(path, _shown(named), _skipped(given, changed, named, options, to), tuple(notes))

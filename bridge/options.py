@@ -115,25 +115,43 @@ def _check(rename: Any, given: Mapping[str, Any]) -> None:
     if isinstance(rename, str) or any(isinstance(rule, str) or len(rule) != 2 for rule in _rules(rename)):
         raise BridgeError(f"rename is {rename!r}, but should be a mapping or pairs: {{'old': 'new'}}.")
     for old, new in _rules(rename):
-        if not new.strip("./"):
+        if not str(new).strip("./"):
             raise BridgeError(f"rename gives {old!r} no name. Leave a layer out with skip.")
+    for option, kind, form in _FORMS:
+        value = given.get(option)
+        if value is not None and (not isinstance(value, kind) or (option == "classes" and len(given[option]) != PAIR)):
+            raise BridgeError(f"{option} is {value!r}, but should be {form}.")
     for option in ("flatten", "unflatten"):
         for layer, said in (given.get(option) or {}).items():
-            if said is not None and (isinstance(said, (str, int)) or not all(_is_size(each) for each in said)):
+            if said is not None and not _is_map(said):
                 raise BridgeError(
                     f"{option} says {said!r} of {layer}, but should say (height, width, channels), or None for no map."
                 )
-    classes = given.get("classes")
-    if classes is not None and (isinstance(classes, (str, Mapping)) or len(classes) != 2):
-        raise BridgeError("classes should be the old names and the new ones: (['cat', 'dog'], ['dog', 'cat']).")
+
+
+PAIR = 2
+_FORMS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("strict", bool, "True or False"),
+    ("flip_input", bool, "True or False"),
+    ("fold_batch_norm", bool, "True or False"),
+    ("in_channels", int, "a number"),
+    ("prefix", str, "the name of a part"),
+    ("flatten", Mapping, "maps by layer: {'fc': (height, width, channels)}"),
+    ("unflatten", Mapping, "maps by layer: {'fc': (height, width, channels)}"),
+    ("classes", (tuple, list), "the old names and the new ones: (['cat', 'dog'], ['dog', 'cat'])"),
+)
+
+
+def _is_map(said: Any) -> bool:
+    """(height, width, channels), or such maps and numbers beside each other."""
+    if isinstance(said, str) or not isinstance(said, Iterable):
+        return False
+    sizes = [size for each in said for size in (each if isinstance(each, (tuple, list)) else [each])]
+    return all(isinstance(size, int) and size > 0 for size in sizes)
 
 
 def _rules(rename: Any) -> list[tuple[str, str]]:
     return list(rename.items() if isinstance(rename, Mapping) else rename)
-
-
-def _is_size(each: Any) -> bool:
-    return isinstance(each, int) or (isinstance(each, (tuple, list)) and all(isinstance(size, int) for size in each))
 
 
 def renamed(source: Source, rules: Iterable[tuple[str, str]]) -> dict[str, str]:

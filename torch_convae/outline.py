@@ -67,7 +67,8 @@ def _trained(phase: Phase) -> dict[str, nn.Parameter]:
 def introduction(config: Config, run: Run, data: DataSet) -> str:
     """What is trained on what, in a line."""
     counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
-    return f"{config.recipe} on {data.name}: {counts}, {len(data.classes)} classes; {run.device}, {run.precision}"
+    named = "values" if data.task == "sequences" else "classes"
+    return f"{config.recipe} on {data.name}: {counts}, {len(data.classes)} {named}; {run.device}, {run.precision}"
 
 
 def rehearse(config: Config, run: Run, data: DataSet, built: Built, splits: Splits) -> None:

@@ -26,6 +26,7 @@ from .recipes import RECIPES, Built, Recipe, build, listing, weights_file
 from .regrouping import before, calibrate, stage_figures
 from .staging import staged
 from .training import (
+    MADE,
     Caching,
     Diverged,
     Folder,
@@ -114,6 +115,7 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
         raise ConvaeError(
             f"There is no recipe {config.recipe!r}. There are {', '.join(RECIPES)}; --list explains them."
         )
+    _refuse_own_weights(config)
     recipe = RECIPES[config.recipe]
     where, ways = device(config.device), parse_parallel(config.parallel)
     with ranks(where.type == "cuda") as processes, ExitStack() as stack:
@@ -133,9 +135,7 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
             whole = replace(run, shards=False)  # what is estimated is a network that is not cut
             rehearse(config, whole, data, built, splits)
             return {}
-        folder = processes.once(
-            stack.enter_context, locked(Path(config.out or f"runs/{config.recipe.replace(':', '-')}"))
-        )
+        folder = processes.once(stack.enter_context, locked(_out(config)))
         data, built, splits = processes.together(_built, config, recipe, run)
         keep = {key: value for key, value in asdict(config).items() if key not in FREE}
         processes.once(folder.begin, keep, config.fresh)
@@ -144,6 +144,7 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
             print(f"{folder.path} is complete; --fresh starts over.")
         else:
             print(introduction(config, run, data))
+            _say_of_parts(config, recipe, run)
             planned = outline(config, run, data, built, splits)
             processes.once(_keep, folder, planned, built)
             summary = _train(config, run, data, built, folder, splits, stop)
@@ -173,7 +174,30 @@ def _data(config: Config, recipe: Recipe) -> DataSet:
     root = Path(config.data_root) if config.data_root else None
     size = parse_size(config.size or recipe.size)
     name = config.data or recipe.data or ""
-    return load_data(Request(name, root, size, config.limit, config.seed, config.void, config.workers))
+    try:
+        return load_data(Request(name, root, size, config.limit, config.seed, config.void, config.workers))
+    except ConvaeError as error:
+        if _out(config).resolve().is_relative_to(Path(name).resolve()):
+            raise ConvaeError(f"{_out(config)} lies inside the data, {name}. Name another --out.") from error
+        raise
+
+
+def _say_of_parts(config: Config, recipe: Recipe, run: Run) -> None:
+    """What parts of a batch do not add up to: a ratio of sums is not the mean of the parts' ratios."""
+    parts, loss = run.accumulate * run.ranks.count, config.loss or recipe.loss
+    if parts > 1 and any(name in loss for name in ("dice", "jaccard")):
+        print(f"{loss}: Dice and Jaccard are taken over each of the {parts} parts of a batch, and then their mean.")
+
+
+def _out(config: Config) -> Path:
+    return Path(config.out or f"runs/{config.recipe.replace(':', '-')}")
+
+
+def _refuse_own_weights(config: Config) -> None:
+    """Refuse a run that would begin from files that it is going to replace."""
+    weights = weights_file(config.weights) if config.weights else None
+    if weights and weights.name in MADE and weights.resolve().parent == _out(config).resolve():
+        raise ConvaeError(f"--weights {config.weights} is of the run in {_out(config)}. Name another --out.")
 
 
 def _keep(folder: Folder, planned: Outline, built: Built) -> None:

@@ -120,7 +120,8 @@ def maps_of(source: Source, parts: Mapping[str, nn.Module] | None = None) -> Map
         return Maps(source, {}, {})
     parts = parts or {}
     orders = {layer: _order_of(part) for layer, part in parts.items()}
-    return _said_by(parts, Maps(source, *_both(_classed(source, parts), orders)))
+    channels = {layer: part.in_channels for layer, part in parts.items() if isinstance(part, _ConvNd)}
+    return _said_by(parts, Maps(source, *_both(_classed(source, parts), orders, channels)))
 
 
 def _classed(source: Source, parts: Mapping[str, nn.Module]) -> Source:
@@ -170,9 +171,11 @@ def _order_of(part: nn.Module) -> int | None:
     return FIRST if isinstance(part, CHANNELS_FIRST) and not shared else None
 
 
-def _both(source: Source, orders: Mapping[str, int | None]) -> tuple[dict[str, Flat], dict[str, Flat]]:
+def _both(
+    source: Source, orders: Mapping[str, int | None], channels: Mapping[str, int] | None = None
+) -> tuple[dict[str, Flat], dict[str, Flat]]:
     if source.architecture is None:
-        guess = guessed(source)
+        guess = guessed(source, channels)
         return guess.inputs, guess.outputs
     inputs, outputs = _understood(source, lambda model: followed(model, orders))
     untold = {layer for layer, flat in inputs.items() if not flat.mixed and (not flat.shape or None in flat.shape)}

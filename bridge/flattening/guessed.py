@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from ..source import Source
@@ -25,18 +25,20 @@ class Guess:
     doubts: dict[str, str] = field(default_factory=dict)
 
 
-def guessed(source: Source) -> Guess:
+def guessed(source: Source, channels: Mapping[str, int] | None = None) -> Guess:
     """A layer that follows a convolution and takes more values than that has channels, and one in front of another.
 
     A map of pixels is taken to be square and one of voxels a cube; where it cannot be, its sizes stay
     unknown. So does a map that was put together, and all that a recurrent layer takes of pixels: rows or
-    columns of a picture may be its steps.
+    columns of a picture may be its steps. `channels` are those that convolutions take, as their modules know it: the
+    kernel of one in groups has fewer.
     """
     guess = Guess()
     chain, row, places, waiting, rows = _Chain(), _Row(), _Places(), _Waiting(), Rows()
     units: set[int] = set()  # the outputs of all Dense layers
     for layer, shapes in source.layers.items():
         if convolution := convolution_of(layer, shapes, source.kinds.get(layer)):
+            convolution = replace(convolution, taken=(channels or {}).get(layer, convolution.taken))
             rows.end(convolution)
             chain.add(convolution)
             row, places, waiting = _Row(), _Places(), _Waiting()
@@ -65,7 +67,7 @@ def guessed(source: Source) -> Guess:
         elif any(len(shape) > 1 for role, shape in shapes.items() if role != "alpha"):  # an embedding, say
             waiting = waiting.behind(chain, 0, None, max(shapes.values(), key=len)[-1], steps=True)
             chain, row = _Chain(), _Row()
-    guess.outputs, doubts = rows.reshaped(guess.inputs)
+    guess.outputs, doubts = rows.reshaped({layer: rows.taken[layer] for layer in guess.inputs if layer in rows.taken})
     guess.doubts |= doubts
     return guess
 

@@ -18,6 +18,7 @@ class Convolution:
     rank: int
     taken: int
     given: int
+    transposed: bool = False
 
 
 def convolution(layer: str, shapes: Shapes, kind: str | None) -> Convolution | None:
@@ -33,7 +34,8 @@ def convolution(layer: str, shapes: Shapes, kind: str | None) -> Convolution | N
         return Convolution(rank, kernel[-2], kernel[-2] * kernel[-1])
     transposed = (kind or "").endswith("Transpose") or (len(bias) == 1 and bias[0] == kernel[-2] != kernel[-1] != 1)
     inputs, given = kernel[-2:] if not transposed else (kernel[-1], kernel[-2])
-    return Convolution(rank, inputs, bias[0] if bias else given)
+    named = (kind or layer.rpartition("/")[2].replace("_", "")).lower()
+    return Convolution(rank, inputs, bias[0] if bias else given, transposed or "transpose" in named)
 
 
 def taken(shapes: Shapes) -> int | None:

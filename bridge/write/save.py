@@ -46,6 +46,9 @@ def save(
     the module no counterpart of, parameters that Keras's layer cannot compute with.
     """
     target, options = destination(path), Options.of(choices)
+    for name in ("in_channels", "flip_input", "fold_batch_norm", "classes"):
+        if getattr(options, name) not in (None, False):
+            raise BridgeError(f"{path}: save writes weights as they are. Leave {name} out, which is for load.")
     if reason := unlike_keras(module):
         raise BridgeError(f"{path}: {type(module).__name__} is more than its weights: {reason}")
     if like is None:

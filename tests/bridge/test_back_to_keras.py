@@ -91,6 +91,18 @@ def test_what_was_trained_in_pytorch_computes_the_same_in_keras(
     assert_same(model, module, images(2, 7, 6, 3))
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [{"flip_input": True}, {"in_channels": 1}, {"fold_batch_norm": True}, {"classes": (["a"], ["a"])}],
+    ids=str,
+)
+def test_a_change_on_the_way_to_a_module_is_none_on_the_way_back(choice: Any, tmp_path: Path) -> None:
+    (option,) = choice
+    with pytest.raises(bridge.BridgeError, match=rf"save writes weights as they are\. Leave {option} out"):
+        bridge.save(Network(), tmp_path / "back.h5", **choice)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_bfloat16_numbers_are_written_as_they_are(ending: str, written_by_keras: Any, tmp_path: Path) -> None:
     _, original = written_by_keras(ending)

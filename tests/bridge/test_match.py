@@ -181,8 +181,12 @@ def test_an_exact_name_is_itself_whatever_signs_are_in_it(numbers: Draw, written
         ({"rename": ["block1_conv1"]}, r"rename is \['block1_conv1'\], but should be a mapping or pairs"),
         ({"rename": {"block1_conv1": ""}}, r"rename gives 'block1_conv1' no name\. Leave a layer out with skip"),
         ({"flatten": {"predictions": 6}}, r"flatten says 6 of predictions, but should say \(height, width, channels\)"),
+        ({"unflatten": {"predictions": (-2, -1, 3)}}, r"unflatten says \(-2, -1, 3\) of predictions, but should say"),
+        ({"flatten": [6, 6, 4]}, r"flatten is \[6, 6, 4\], but should be maps by layer"),
+        ({"flip_input": "no"}, r"flip_input is 'no', but should be True or False"),
+        ({"in_channels": "3"}, r"in_channels is '3', but should be a number"),
         ({"unflatten": {"predictions": "2x3"}}, r"unflatten says '2x3' of predictions, but should say"),
-        ({"classes": (["a", "b"],)}, r"classes should be the old names and the new ones"),
+        ({"classes": (["a", "b"],)}, r"but should be the old names and the new ones"),
     ],
     ids=str,
 )

@@ -199,6 +199,59 @@ def test_a_decoder_has_the_map_that_its_encoder_flattened(keras: Any, same: Any,
     same(model, module, weights_only=True)
 
 
+def test_a_dense_layer_in_front_of_a_series_of_its_own_stays_a_row_and_the_plan_says_what_else_fits(
+    keras: Any, same: Any
+) -> None:
+    """A table beside a series: as many outputs as four steps of it, but other values."""
+
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.series, self.head = nn.Linear(5, 32), nn.Conv1d(8, 40, 3), nn.Linear(72, 2)
+
+        def forward(self, both: list[torch.Tensor]) -> torch.Tensor:
+            table, series = both
+            return self.head(torch.cat([self.table(table).relu(), self.series(series).mean(2)], 1))
+
+    layers = keras.layers
+    table, series = layers.Input((5,)), layers.Input((9, 8))
+    row = layers.Dropout(0.1)(layers.ReLU()(layers.Dense(32, name="table")(table)))
+    pooled = layers.GlobalAveragePooling1D()(layers.Conv1D(40, 3, name="series")(series))
+    model = keras.Model([table, series], layers.Dense(2, name="head")(layers.Concatenate()([row, pooled])))
+    plan = same(model, Beside(), weights_only=True)
+    assert "unflatten={'table': (4, 8)}" in " ".join(plan.notes)
+
+
+def test_heads_beside_a_decoder_do_not_hide_its_map(keras: Any, same: Any) -> None:
+    class Supervised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map, self.head, self.up = nn.Linear(7, 128), nn.Linear(7, 10), nn.ConvTranspose2d(8, 3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.up(self.map(x).view(-1, 8, 4, 4)) * self.head(x).sum(1)[:, None, None, None]
+
+    layers = keras.layers
+    x = layers.Input((7,))
+    picture = layers.Reshape((4, 4, 8))(layers.Dense(128, name="map")(x))
+    head = layers.Dense(10, name="head")(x)
+    picture = layers.Conv2DTranspose(3, 2, name="up")(picture)
+    scale = layers.Reshape((1, 1, 10))(head)
+    scale = layers.GlobalAveragePooling2D(keepdims=True)(layers.Permute((3, 2, 1))(scale))
+    model = keras.Model(x, layers.Multiply()([picture, layers.Rescaling(10.0)(scale)]))
+    plan = same(model, Supervised(), weights_only=True)
+    assert "flattened (4, 4, 8)" in str(plan.copied["map/kernel"].transform)
+
+
+def test_a_convolution_of_groups_takes_the_channels_that_its_module_knows(keras: Any, same: Any, chain: Any) -> None:
+    layers = keras.layers
+    steps = [layers.Dense(512, name="fc"), layers.Reshape((4, 4, 32)), layers.Conv2D(8, 2, groups=4, name="up")]
+    model = keras.Sequential([keras.Input((7,)), *steps])
+    module = chain(("fc", nn.Linear(7, 512)), ("", nn.Unflatten(1, (32, 4, 4))), ("up", nn.Conv2d(32, 8, 2, groups=4)))
+    plan = same(model, module, weights_only=True)
+    assert "flattened (4, 4, 32)" in str(plan.copied["fc/kernel"].transform)
+
+
 class Gated(nn.Module):
     """Squeeze and excitation, and a short cut whose convolution stands behind it."""
 

@@ -166,6 +166,24 @@ def test_the_size_of_the_images_it_was_trained_on_is_known(copy: Path) -> None:
     assert torch_convae.load(copy).image_size is None
 
 
+def test_a_run_is_not_begun_from_its_own_files(refused: Callable[..., str], copy: Path, class_folder: Path) -> None:
+    held = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
+    for weights in (copy, copy / "model.safetensors"):
+        for flags in (("--fresh",), ()):
+            line = refused("--data", class_folder, "--weights", weights, "--out", copy, *flags)
+            assert "is of the run in" in line
+            assert "Name another --out" in line
+    assert {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()} == held
+
+
+def test_a_run_inside_its_data_is_refused_by_that_name(
+    refused: Callable[..., str], drawn_classes: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = drawn_classes(tmp_path / "inside")
+    assert "lies inside the data" in refused("--data", folder, "--out", folder / "runs" / "convae")
+    assert not (folder / "runs").exists()
+
+
 def test_dropout_is_what_it_was_trained_with(train: Any, mask_folder: Path, tmp_path: Path) -> None:
     command = ("segnet:bayesian_segnet", "--data", mask_folder, "--epochs", "1", "--limit", "2", "--dropout", "0.1")
     assert train(*command, "--out", "run").code == 0

@@ -80,6 +80,26 @@ def test_a_size_that_a_network_cannot_take_is_refused_before_anything_is_written
     assert "multiples of 16, not 30 x 32" in line
 
 
+def test_class_weights_count_among_each_other_whatever_their_size(
+    train: Any, class_folder: Path, tmp_path: Path
+) -> None:
+    command = ("--data", class_folder, "--epochs", "0,1,0", "--batch-size", "4", "--size", "12")
+    losses = []
+    for at, weights in enumerate(("none", "1,1,1", "0.01,0.01,0.01", "70,70,70")):
+        assert train(*command, "--class-weights", weights, "--out", f"run{at}").code == 0
+        lines = [json.loads(line) for line in (tmp_path / f"run{at}/metrics.jsonl").read_text().splitlines()]
+        losses.append([lines[-1][name] for name in ("train_loss", "test_loss")])
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_parts_of_a_batch_have_a_dice_of_their_own_which_is_said(train: Any, mask_folder: Path) -> None:
+    command = ("unet:shallow_unet", "--data", mask_folder, "--epochs", "1", "--batch-size", "2", "--loss", "dice")
+    said = "Dice and Jaccard are taken over each of the 2 parts of a batch"
+    assert said in train(*command, "--accumulate", "2", "--out", "parts").out
+    assert said not in train(*command, "--out", "whole").out
+
+
 def test_loss_and_class_weights_change_what_is_learned(train: Any, class_folder: Path, tmp_path: Path) -> None:
     command = ("--data", class_folder, "--epochs", "0,1,0", "--batch-size", "8", "--size", "12")
     losses = {}

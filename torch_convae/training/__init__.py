@@ -6,7 +6,7 @@ from .class_weights import class_weights
 from .evaluation import evaluate
 from .examples import Augment, Batch, Examples, Order, Splits
 from .fingerprints import fingerprint_of_path
-from .folder import Folder
+from .folder import MADE, Folder
 from .freezing import freeze_all_but, frozen_hash, parameter_count, train_mode
 from .guard import MODES, Diverged
 from .interrupt import Interrupted, Stop, graceful
@@ -28,6 +28,7 @@ from .tasks import Objective, Task, classification, reconstruction, regression, 
 
 __all__ = [
     "LAYOUTS",
+    "MADE",
     "MODES",
     "PRECISIONS",
     "Augment",

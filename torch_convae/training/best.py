@@ -11,6 +11,8 @@ from torch import Tensor
 from ..errors import ConvaeError
 from .phase import Phase
 
+SMALLER = ("loss", "rmse")  # is better; of all else larger
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -48,7 +50,7 @@ def judged(
     value = line.get(wanted.metric)
     if value is None:
         return best
-    if best.epoch < 0 or (value < best.value if wanted.metric.endswith("loss") else value > best.value):
+    if best.epoch < 0 or (value < best.value if wanted.metric.endswith(SMALLER) else value > best.value):
         return Best(epoch, value, False, weights() if wanted.keep else {})
     return replace(best, over=wanted.patience is not None and epoch - best.epoch >= wanted.patience)
 

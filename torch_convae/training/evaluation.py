@@ -37,7 +37,7 @@ def evaluate(phase: Phase, examples: Examples, run: Run, batch_size: int) -> Mea
                 statistics = batch if statistics is None else statistics + batch
         total, weight = run.ranks.sum(torch.stack([total, weight]))
         statistics = None if statistics is None else run.ranks.sum(statistics)
-    figures = {"loss": float(total / weight.clamp(min=1))}
+    figures = {"loss": float(total / torch.where(weight > 0, weight, 1))}  # where nothing counts, the loss is 0
     if statistics is not None:
         figures |= {name: figure(statistics) for name, figure in task.figures.items()}
     return figures, statistics

@@ -22,7 +22,8 @@ def gradients(
     it has a share in the whole as large as its share of what counts. The gradients are as large as `scaler` made them.
     """
     weights = [phase.task.weight(targets) for _, targets in parts]
-    whole = run.ranks.sum(torch.stack(weights).sum()).clamp(min=1)
+    whole = run.ranks.sum(torch.stack(weights).sum())
+    whole = torch.where(whole > 0, whole, 1)  # where nothing counts, the loss is 0
     total = torch.zeros((), device=run.device)
     for index, ((images, targets), weight) in enumerate(zip(parts, weights, strict=True)):
         x = run.inputs(phase.model, images)
