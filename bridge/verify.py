@@ -10,7 +10,7 @@ from torch import nn
 
 from .apply import Weights, load, source_of
 from .errors import BridgeError
-from .flattening.flatten import flattened
+from .flattening.flatten import doubts, flattened
 from .match import planned, prepared
 from .options import Choices, Options
 from .plan import Plan
@@ -115,6 +115,7 @@ def _notes(source: Source, plan: Plan, options: Options) -> Iterator[str]:
             continue
         if (said or (None,))[-1:] != flat.shape[-1:]:  # which places are rows and which are columns moves nothing
             yield f"{layer} takes a flattened {flat.shape} map by the file, {said} by flatten; it is proved with that."
+    yield from doubts(source, options)
     if plan.untouched:
         count, first = len(plan.untouched), plan.untouched[0]
         yield f"{count} of the module's parameters have no source, first {first}: {plan.reasons[first]}."

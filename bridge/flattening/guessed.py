@@ -53,7 +53,7 @@ def guessed(source: Source, channels: Mapping[str, int] | None = None) -> Guess:
                 guess.inputs.update((name, flat) for name, width in chain.between.items() if width == values)
                 guess.inputs[layer] = flat
                 row = row if row.flat == flat else _Row(layer, values, flat)
-            elif doubt := row.doubt(layer, values):
+            elif doubt := row.doubt(layer, values) or waiting.doubt(layer, values):
                 guess.doubts[layer] = doubt
             row.units.add(shapes["kernel"][-1])
             units.add(shapes["kernel"][-1])
@@ -141,6 +141,15 @@ class _Waiting:
         pooled = {self.channels + each for each in beside} | beside | {*self.units}
         other = values in pooled or any(values % each == 0 for each in self.steps)
         return Flat((), inferred=True) if self.channels and values > 2 * self.channels and not other else None
+
+    def doubt(self, layer: str, values: int) -> str:
+        """That so many values may be those of the map as well as those of all steps."""
+        if not self.channels or values <= 2 * self.channels or values % self.channels or not self.steps:
+            return ""
+        return (
+            f"{layer} is taken to take {values} values of steps. If it is behind the Flatten of a map of "
+            f"{self.channels} channels, say flatten={{{layer!r}: (height, width, {self.channels})}}."
+        )
 
 
 @dataclass

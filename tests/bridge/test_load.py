@@ -403,6 +403,7 @@ def test_a_second_head_as_wide_as_the_first_one_s_outputs_is_doubted(
     plan = bridge.load(module, path)
     (doubt,) = (note for note in plan.notes if note.startswith("wide is taken"))
     assert doubt.endswith("If it is behind that, say flatten={'wide': (2, 2, 5)}.")
+    assert doubt in bridge.verify(module, path).notes, "a proof that rests on a guess says so"
     plan = bridge.load(module, path, flatten={"wide": (2, 2, 5)})
     assert not [note for note in plan.notes if note.startswith("wide")]
     assert "flattened (2, 2, 5)" in str(plan.copied["wide/kernel"].transform)

@@ -80,6 +80,14 @@ def test_a_preprocessing_survives_the_header_of_a_file(mode: Preprocessing, tmp_
     assert bridge.read(path).preprocessing == mode
 
 
+def test_a_file_that_has_no_place_for_it_is_not_written_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"a.weight": torch.zeros(2, 3)}, path, {"preprocessing": json.dumps(CAFFE.to_dict())})
+    assert bridge.convert(path, tmp_path / "other.safetensors").notes == ()
+    (note,) = bridge.convert(path, tmp_path / "other.pt").notes
+    assert note == f"other.pt cannot say that it expects {CAFFE}; a .safetensors file does."
+
+
 WRONG: dict[str, dict[str, Any]] = {
     "mode": {"mode": "cafe"},
     "order": {"order": "RBG"},

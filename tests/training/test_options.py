@@ -195,7 +195,7 @@ def test_a_stage_ends_when_patience_does(tiny: Callable[..., Any]) -> None:
     assert results["head"]["epochs_done"] == 1
 
 
-def test_a_loss_is_better_when_smaller_and_all_else_when_larger() -> None:
+def test_a_loss_and_an_error_are_better_when_smaller_and_all_else_when_larger() -> None:
     def after(metric: str, *values: float) -> Best:
         best = Best()
         for epoch, value in enumerate(values):
@@ -203,6 +203,7 @@ def test_a_loss_is_better_when_smaller_and_all_else_when_larger() -> None:
         return best
 
     assert after("val_loss", 3.0, 1.0, 2.0).epoch == 1
+    assert after("test_rmse", 3.0, 1.0, 2.0).epoch == 1
     assert after("val_accuracy", 0.1, 0.3, 0.2).epoch == 1
     assert after("val_accuracy", 0.3, 0.3).epoch == 0, "as good is not better"
     assert judged(Wanted("val_accuracy"), Best(), {"train_loss": 1.0}, 0, dict) == Best()
