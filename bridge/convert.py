@@ -17,6 +17,7 @@ from .adaptation import adapted
 from .errors import BridgeError
 from .flattening.flatten import doubts
 from .formats import read
+from .image_notes import image_notes
 from .inside import note_on
 from .naming import names
 from .normalised import turned
@@ -84,7 +85,7 @@ def convert(
         write(tensors, beside, metadata(changed) | {"order": "\n".join(tensors)})
     model = chosen_model(changed, scheme, options)
     notes = [*changed.notes, *([note_on(model)] if model else []), *special(changed), *guessed(changed)]
-    notes += doubts(changed, options)
+    notes += [*image_notes(changed), *doubts(changed, options)]
     if changed.preprocessing and path.suffix != ".safetensors":
         notes.append(f"{path.name} cannot say that it expects {changed.preprocessing}; a .safetensors file does.")
     if changed.layout == "keras":

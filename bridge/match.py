@@ -11,6 +11,7 @@ from torch import nn
 from .adaptation import adapted
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, doubts
+from .image_notes import image_notes
 from .inside import nearest, note_on
 from .keras_files.old_arrays import told
 from .layouts import KINDS, Layout, kind_of_weights
@@ -244,7 +245,7 @@ def _account(sides: Sides, copied: Mapping[str, Copy], reasons: dict[str, str]) 
         skipped=tuple(key for key in source if key not in taken),
         untouched=tuple(name for name in reasons if name not in source),
         reasons=reasons,
-        notes=(*source.notes, *inside, *doubts(source, sides.options), *_notes(sides, copied)),
+        notes=(*source.notes, *inside, *image_notes(source), *doubts(source, sides.options), *_notes(sides, copied)),
         preprocessing=source.preprocessing,
     )
 

@@ -18,7 +18,7 @@ from .numbers import placed
 from .report import Proof, Verdict
 from .trial import Case, answer
 from .trials import TRIALS, order_remark
-from .windows import between_remark, misfit, padding_remark
+from .windows import container_remark, misfit, padding_remark
 
 LEFT_OUT = "left out by skip"
 ROUNDING = 1e-5  # what a forward that computes in float32 may lose, relative to the largest output
@@ -73,7 +73,7 @@ def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, toler
     done = "; ".join(dict.fromkeys(copy.how for copy in layer.copies if copy.how))
     less = f"but no closer than float32: {other}" if other else ""
     after = f"after: {done}" if done else ""
-    remarks = filter(None, [less, padding_remark(case, how), between_remark(case), order_remark(case), after])
+    remarks = filter(None, [less, padding_remark(case, how), container_remark(case), order_remark(case), after])
     return replace(proof, verdict="same", reason="; ".join(remarks))
 
 

@@ -7,6 +7,7 @@ each trial takes the module's own strides and dilation, and one padding after th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,20 @@ def _computes(container: nn.Module) -> bool:
     return type(container).forward is not nn.Module.forward
 
 
-def between_remark(case: Case) -> str:
-    """That nobody says what happens between the two steps of a separable convolution."""
-    if not case.kind.startswith("Separable") or _computes(case.module):
+def container_remark(case: Case) -> str:
+    """What the proof of a separable convolution leaves out: what nobody says, and what stands behind its two steps."""
+    if not case.kind.startswith("Separable"):
         return ""
-    return "its two convolutions one after the other: right only where the module around does nothing between them"
+    if not _computes(case.module):
+        return "its two convolutions one after the other: right only where the module around does nothing between them"
+    first, _ = _steps(case.module)
+    inputs = channels_first(random(1, *sizes(first), first.in_channels))
+    steps = answer(Trial(inputs, inputs, "", _run(case)), None)
+    with suppress(Exception):  # what stands behind may take other sizes
+        whole = answer(Trial(inputs, inputs, "", case.module.forward), None)
+        if steps.shape == whole.shape and np.allclose(steps, whole):
+            return ""
+    return "what its container makes of the two convolutions' output, an activation perhaps, is not looked at"
 
 
 def transposed(case: Case) -> Iterator[Trial]:

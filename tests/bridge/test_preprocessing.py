@@ -1,5 +1,6 @@
 """What a first layer expects of an image: the same numbers as Keras's preprocess_input, as a module and as a record."""
 
+import hashlib
 import inspect
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import bridge
-from bridge.preprocessing import CAFFE, MODES, TF, TORCH, Preprocessing, for_model_name, from_dict
+from bridge.preprocessing import CAFFE, KNOWN_FIRST_KERNELS, MODES, TF, TORCH, Preprocessing, for_model_name, from_dict
 
 
 @pytest.fixture
@@ -148,3 +149,45 @@ def test_other_names_tell_nothing() -> None:
     known = ("mobilenet_1.00_224", "mobilenetv2_0.35_96", "resnext50")
     assert [for_model_name(name) for name in known] == [TF, TF, TORCH]
     assert [for_model_name(name) for name in ("model", "my_vgg16", "vgg16_1", "")] == [None] * 4
+
+
+@pytest.fixture
+def published(keras: Any, randomised: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A small network whose first kernel is known as that of one for Caffe's images."""
+    layers = keras.layers
+    model = randomised(keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="conv")], name="base"))
+    kernel = np.ascontiguousarray(model.get_layer("conv").kernel.value.detach().numpy(), dtype="<f4")
+    monkeypatch.setitem(KNOWN_FIRST_KERNELS, hashlib.sha256(kernel.tobytes()).hexdigest(), CAFFE)
+    return model
+
+
+def notes_on_images(path: Path, chain: Any) -> list[str]:
+    plan = bridge.match(bridge.read(path), chain(("conv", torch.nn.Conv2d(3, 4, 3))))
+    return [note for note in plan.notes if "expects" in note]
+
+
+def test_layers_in_front_of_a_known_network_take_other_images_and_the_plan_says_so(
+    published: Any, keras: Any, saved: Any, chain: Any
+) -> None:
+    layers = keras.layers
+    assert notes_on_images(saved(published, "plain.keras"), chain) == []
+    scaled = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1 / 255, name="unit"), published])
+    (note,) = notes_on_images(saved(scaled, "scaled.keras"), chain)
+    assert note == (
+        f"its first convolution is that of a network which expects {CAFFE}; unit in front of it takes the images here."
+    )
+    grey = keras.Input((8, 8, 1))
+    colours = keras.Model(grey, published(layers.Concatenate()([grey, grey, grey])))
+    assert "what stands in front of it" in notes_on_images(saved(colours, "grey.keras"), chain)[0]
+
+
+def test_the_name_of_a_model_is_a_hint_where_its_weights_are_not_known(
+    keras: Any, randomised: Any, saved: Any, chain: Any
+) -> None:
+    layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv")]
+    model = randomised(keras.Sequential(layers, name="densenet121"))
+    assert bridge.read(saved(model, "named.keras")).preprocessing is None
+    (note,) = notes_on_images(saved(model, "named.keras"), chain)
+    assert note == (
+        f"a model in it is called densenet121: Keras's of that name, with ImageNet's weights, expects {TORCH}."
+    )

@@ -516,7 +516,7 @@ def test_a_separable_convolution_without_a_forward_is_proved_part_by_part(keras:
     ("between", "behind", "padding", "ok", "reason"),
     [
         ([], [], 1, True, ""),
-        ([], [nn.ReLU()], 1, True, ""),
+        ([], [nn.ReLU()], 1, True, "what its container makes of the two convolutions' output"),
         ([nn.ReLU()], [], 1, False, "computes something else"),
         ([], [], 0, True, "but padding=(0, 0) here and 'same' in Keras"),
     ],
