@@ -73,16 +73,13 @@ def read_weights(path: Path) -> Source:
 
 def fits(module: nn.Module, source: Source) -> bool:
     """Whether a weights file holds every tensor of the module, and none besides. Nothing is loaded."""
-    try:
-        return bool(bridge.match(source, module, strict=True).copied)
-    except bridge.BridgeError:
-        return False
+    return takes(module, source, strict=True)
 
 
-def takes(module: nn.Module, source: Source, skip: str = "") -> bool:
+def takes(module: nn.Module, source: Source, skip: str = "", strict: bool = False) -> bool:
     """Whether a weights file, or what of it does not match `skip`, goes into the module. Nothing is loaded."""
     try:
-        return bool(bridge.match(source, module, skip=[skip] if skip else []).copied)
+        return bool(bridge.match(source, module, skip=[skip] if skip else [], strict=strict).copied)
     except bridge.BridgeError:
         return False
 

@@ -35,10 +35,10 @@ class Preprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mode: str, channels: int | None = None) -> None:
+    def __init__(self, mode: str) -> None:
         super().__init__()
         self.mode = mode
-        self.channels = channels  # that grey images get, all alike, for a network of colours
+        self.channels: int | None = None  # that grey images get, all alike, for a network of colours
         # Not weights: a state dict stays what it is in Keras and torchvision.
         self.register_buffer("mean", torch.tensor(MODES[mode].mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(MODES[mode].std).view(-1, 1, 1), persistent=False)
