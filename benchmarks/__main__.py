@@ -43,7 +43,8 @@ def main() -> int:
     text = json.dumps(result, indent=2)
     print(text)
     if options.save:
-        name = f"{options.benchmark}{'_top' if options.top else ''}_{options.save}_{result['environment']['date']}.json"
+        part = "_top" if options.top else f"_{options.only}" if options.only else ""
+        name = f"{options.benchmark}{part}_{options.save}_{result['environment']['date']}.json"
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / name).write_text(text + "\n")
     return 0

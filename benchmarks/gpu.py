@@ -31,6 +31,7 @@ ACCURACY, SCHEDULE = 0.91, ("--epochs", "1,3,3", "--batch-size", "128")
 CLASSES = {"vgg16": 1000, "vgg16_unet": 6, "segnet": 12}
 SIZES = {"vgg16": (224, 224), "vgg16_unet": (256, 256), "segnet": (352, 480)}
 BATCHES = {"vgg16": 256, "vgg16_unet": 32, "segnet": 16}
+ROUNDS = 3  # of all batches, a turn: with fewer steps, what a stage does at its end would weigh as in no real epoch
 
 
 def run(
@@ -74,24 +75,28 @@ def operations(work: Work) -> int:
 
 def measured(work: Work, peak: float, repeats: int, tiny: bool) -> dict[str, Any]:
     """Our loop and the plain one on the same network, and the plain one on that of segmentation_models_pytorch."""
-    device, needed = work.images.device, operations(work)
+    device, steps = work.images.device, work.steps * (1 if tiny else ROUNDS)
+    other = _peer(work)
+    needed = {one.name: operations(one) for one in (work, other) if one}
     found: dict[str, Any] = {}
     for compiled, layout in product((False,) if tiny else (False, True), LAYOUTS):
         run = Run(device, "bfloat16", layout, compiled)
-        name = f"{layout}, {'compiled' if compiled else 'eager'}"
-        sides = {f"torch-convae, {name}": loops.ours(work, run), f"plain PyTorch, {name}": loops.pure(work, run)}
-        if (other := _peer(work)) is not None:
-            sides[f"segmentation_models_pytorch, {name}"] = loops.pure(other, run)
-        for side in sides.values():
-            side(1)  # warms up and compiles
-        trained = [{each: side(work.steps).wall for each, side in sides.items()} for _ in range(repeats)]
-        for each in sides:
+        sides = {"torch-convae": (work, loops.ours(work, run)), "plain PyTorch": (work, loops.pure(work, run))}
+        if other:
+            sides["segmentation_models_pytorch"] = other, loops.pure(other, run)
+        for _, loop in sides.values():
+            loop(1)  # warms up and compiles
+        trained = [{each: loop(steps).wall for each, (_, loop) in sides.items()} for _ in range(repeats)]
+        for each, (its, _) in sides.items():
             wall = summary([one[each] for one in trained])
-            rate = work.steps / wall["median"]
-            found[each] = {"seconds": wall, "images_per_second": round(rate * work.batch, 1)}
-            if "segmentation_models" not in each:  # another network, of other operations
-                found[each]["share_of_matrix_peak"] = round(rate * needed / peak, 4)
-    return {"batch": work.batch, "image": tuple(work.images.shape[1:]), "loops": found}
+            rate = steps / wall["median"]
+            found[f"{each}, {layout}, {'compiled' if compiled else 'eager'}"] = {
+                "seconds": wall,
+                "images_per_second": round(rate * work.batch, 1),
+                "share_of_matrix_peak": round(rate * needed[its.name] / peak, 4),
+            }
+    flops = {name: round(count / work.batch / 1e9, 1) for name, count in needed.items()}
+    return {"batch": work.batch, "image": tuple(work.images.shape[1:]), "gflop_per_image": flops, "loops": found}
 
 
 def end_to_end(device: torch.device, data: Path) -> dict[str, Any]:

@@ -20,7 +20,19 @@ from torch.nn import functional as F
 
 from torch_convae import ConvaeError
 from torch_convae.data import Split
-from torch_convae.training import Phase, Release, Run, Splits, Stage, Task, Trainer, graceful, locked, reconstruction
+from torch_convae.training import (
+    Mean,
+    Phase,
+    Release,
+    Run,
+    Splits,
+    Stage,
+    Task,
+    Trainer,
+    graceful,
+    locked,
+    reconstruction,
+)
 from torch_convae.training.active import Active
 
 FRAMES, SIZE, SEQUENCES, BATCH = 6, 16, 320, 16
@@ -130,7 +142,7 @@ def main() -> None:
     )
     frames = Frames()
     reader = Reader(frames.encoder)
-    velocity = Task(lambda output, _, targets: F.mse_loss(output, targets))
+    velocity = Task(Mean(lambda output, _, targets: F.mse_loss(output, targets)))
     before: list[float] = []
     phases = [
         Phase(Stage("pretrain", 8, 1e-3), frames, reconstruction()),

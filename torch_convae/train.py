@@ -144,7 +144,6 @@ def train(config: Config, stop: Stop) -> dict[str, Any]:
             print(f"{folder.path} is complete; --fresh starts over.")
         else:
             print(introduction(config, run, data))
-            _say_of_parts(config, recipe, run)
             planned = outline(config, run, data, built, splits)
             processes.once(_keep, folder, planned, built)
             summary = _train(config, run, data, built, folder, splits, stop)
@@ -180,13 +179,6 @@ def _data(config: Config, recipe: Recipe) -> DataSet:
         if _out(config).resolve().is_relative_to(Path(name).resolve()):
             raise ConvaeError(f"{_out(config)} lies inside the data, {name}. Name another --out.") from error
         raise
-
-
-def _say_of_parts(config: Config, recipe: Recipe, run: Run) -> None:
-    """What parts of a batch do not add up to: a ratio of sums is not the mean of the parts' ratios."""
-    parts, loss = run.accumulate * run.ranks.count, config.loss or recipe.loss
-    if parts > 1 and any(name in loss for name in ("dice", "jaccard")):
-        print(f"{loss}: Dice and Jaccard are taken over each of the {parts} parts of a batch, and then their mean.")
 
 
 def _out(config: Config) -> Path:

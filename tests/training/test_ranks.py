@@ -72,6 +72,20 @@ def test_two_processes_learn_what_one_learns(commands: Any, class_folder: Path) 
     assert [sum(map(sum, each)) for each in counts] == [6, 6], "each image is measured once"
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_processes_take_dice_over_the_whole_batch(commands: Any, class_folder: Path, parts: int) -> None:
+    # Head alone: on an encoder that is frozen, no statistics are of a share of the batch.
+    options = ("--data", class_folder, "--epochs", "0,3,0", "--loss", "cross-entropy+dice", "--dropout", "0")
+    options += ("--batch-size", "8", "--class-weights", "1,3,2", "--cache", "off")
+    answer, folder = commands(*options, "--out", f"one{parts}"), commands.folder
+    assert answer.code == 0, answer
+    shared = (*options, "--accumulate", parts, "--out", f"shared{parts}")
+    assert [commands.wait(one).code for one in start(commands, *shared)] == [0, 0]
+    for before, after in zip(history(folder / f"one{parts}"), history(folder / f"shared{parts}"), strict=True):
+        for name in (name for name, value in before.items() if isinstance(value, float)):
+            assert after[name] == pytest.approx(before[name], rel=1e-4), (before["epoch"], name)
+
+
 def test_two_processes_that_each_have_readers_of_files_learn_the_same(commands: Any, class_folder: Path) -> None:
     read = ("--data", class_folder, *SHORT, "--workers", "1", "--out", "read")
     for answer in map(commands.wait, start(commands, *read)):

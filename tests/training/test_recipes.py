@@ -93,13 +93,6 @@ def test_class_weights_count_among_each_other_whatever_their_size(
         assert other == pytest.approx(losses[0], rel=1e-4)
 
 
-def test_parts_of_a_batch_have_a_dice_of_their_own_which_is_said(train: Any, mask_folder: Path) -> None:
-    command = ("unet:shallow_unet", "--data", mask_folder, "--epochs", "1", "--batch-size", "2", "--loss", "dice")
-    said = "Dice and Jaccard are taken over each of the 2 parts of a batch"
-    assert said in train(*command, "--accumulate", "2", "--out", "parts").out
-    assert said not in train(*command, "--out", "whole").out
-
-
 def test_loss_and_class_weights_change_what_is_learned(train: Any, class_folder: Path, tmp_path: Path) -> None:
     command = ("--data", class_folder, "--epochs", "0,1,0", "--batch-size", "8", "--size", "12")
     losses = {}

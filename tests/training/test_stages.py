@@ -9,7 +9,7 @@ from torch import nn
 
 from torch_convae import ConvaeError
 from torch_convae.training import Stage, freeze_all_but, frozen_hash, train_mode
-from torch_convae.training.freezing import keep_up
+from torch_convae.training.freezing import keeping_up
 from torch_convae.training.optimisation import OPTIMIZERS, optimizer_for
 
 
@@ -142,12 +142,20 @@ def test_with_batch_statistics_a_released_batch_norm_follows_the_batches() -> No
 
 
 @pytest.mark.parametrize(
-    ("steps", "momentum"), [(1, 0.1), (100, 0.1), (400, 0.025), (1000, 0.01), (10**6, 0.01), (0, 0.1)]
+    ("own", "steps", "momentum"),
+    [(0.01, steps, share) for steps, share in ((1, 0.1), (100, 0.1), (400, 0.025), (1000, 0.01), (10**6, 0.01))]
+    + [(0.01, 0, 0.1), (0.1, 10**6, 0.1), (0.3, 1, 0.3), (None, 1, None)],
 )
-def test_running_statistics_keep_up_between_the_momenta_of_keras_and_pytorch(steps: int, momentum: float) -> None:
+def test_running_statistics_keep_up_with_short_stages_and_never_follow_more_slowly_than_by_themselves(
+    own: float | None, steps: int, momentum: float | None
+) -> None:
     net = network()
-    keep_up(net, steps)
-    assert [layer.momentum for layer in net.modules() if isinstance(layer, nn.BatchNorm1d)] == [momentum] * 2
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d)]
+    for layer in layers:
+        layer.momentum = own
+    with keeping_up(net, steps):
+        assert [layer.momentum for layer in layers] == [momentum] * 2
+    assert [layer.momentum for layer in layers] == [own] * 2
 
 
 def test_the_hash_sees_a_change_of_any_frozen_tensor_and_of_no_other() -> None:

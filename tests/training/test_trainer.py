@@ -18,13 +18,14 @@ from torch_convae.data import VOID, Split
 from torch_convae.training import (
     Diverged,
     Interrupted,
+    Mean,
     Phase,
     Run,
     Stage,
     Task,
     Trainer,
+    class_loss,
     evaluate,
-    segmentation,
     train_mode,
 )
 from torch_convae.training.archive import read_archive
@@ -303,7 +304,7 @@ def test_weights_that_the_last_step_has_spoilt_are_noticed(tiny: Build, tmp_path
 
 def test_a_batch_of_nothing_but_void_counts_for_nothing() -> None:
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
-    loss = segmentation(VOID).loss(logits, logits, torch.full((2, 4, 4), VOID, dtype=torch.uint8))
+    loss = class_loss(void=VOID)(logits, torch.full((2, 4, 4), VOID, dtype=torch.uint8))
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
@@ -315,7 +316,7 @@ def test_the_loss_of_masks_is_the_mean_over_what_is_not_void() -> None:
     logits = torch.randn(2, 3, 4, 4, generator=numbers)
     masks = torch.randint(0, 3, (2, 4, 4), generator=numbers).to(torch.uint8)
     masks[0, :2] = VOID
-    loss = segmentation(VOID).loss(logits, logits, masks)
+    loss = class_loss(void=VOID)(logits, masks)
     shares = logits.log_softmax(1).permute(0, 2, 3, 1)[masks != VOID]
     expected = -shares[torch.arange(len(shares)), masks[masks != VOID].long()].mean()
     torch.testing.assert_close(loss, expected)
@@ -345,7 +346,7 @@ def test_a_run_goes_on_only_with_the_data_it_began_with(tiny: Build) -> None:
 
 def test_a_task_without_figures_has_no_confusion_matrix(tiny: Build) -> None:
     built = tiny()
-    task = Task(lambda output, images, _: F.mse_loss(output, images))
+    task = Task(Mean(lambda output, images, _: F.mse_loss(output, images)))
     found, counts = evaluate(
         Phase(built.phases[0].stage, built.models["autoencoder"], task),
         built.trainer.splits.train,

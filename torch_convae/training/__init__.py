@@ -24,7 +24,7 @@ from .shards import refuse_recurrent, twins
 from .single_values import refuse_single_values
 from .stages import Release, Stage
 from .state import set_weights, whole_weights_of
-from .tasks import Objective, Task, classification, reconstruction, regression, segmentation, variational
+from .tasks import Mean, Objective, Task, classification, reconstruction, regression, segmentation, variational
 
 __all__ = [
     "LAYOUTS",
@@ -39,6 +39,7 @@ __all__ = [
     "Folder",
     "Interrupted",
     "Lost",
+    "Mean",
     "Memory",
     "Objective",
     "Order",

@@ -1,7 +1,9 @@
-"""BatchNorm over the batches of all processes together, as one process would compute it on the whole."""
+"""BatchNorm over the batches of all processes together, and on one that it is not to remember."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,6 +22,20 @@ def synchronise(model: nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, _BatchNorm):
             layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
+
+
+@contextmanager
+def untracked(model: nn.Module) -> Iterator[None]:
+    """For a batch that is computed twice: running statistics see it once, and move by no share of it here."""
+    tracked = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    before = [(layer.momentum, layer.num_batches_tracked) for layer in tracked]
+    for layer in tracked:
+        layer.momentum, layer.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for layer, (momentum, count) in zip(tracked, before, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, count
 
 
 class _Sum(Function):

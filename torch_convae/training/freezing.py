@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
@@ -14,8 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import ConvaeError
 from .shards import whole
 
-# The share of a new batch in the running statistics, by default.
-KERAS_MOMENTUM, TORCH_MOMENTUM = 0.01, 0.1
+TORCH_MOMENTUM = 0.1  # the share of a new batch in the running statistics, by default; Keras's is 0.01
 
 
 def matching(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Parameter]:
@@ -69,15 +69,23 @@ def batch_norms(model: nn.Module) -> dict[str, frozenset[str]]:
     }
 
 
-def keep_up(model: nn.Module, steps: int) -> None:
-    """Let running statistics follow the weights within a tenth of so many steps.
+@contextmanager
+def keeping_up(model: nn.Module, steps: int) -> Iterator[None]:
+    """Let running statistics follow the weights within a tenth of so many steps, and at the end as they did before.
 
     Keras averages them over 100 steps. In a stage of a few hundred they would lag behind the weights to
-    its end, and the network would be measured, and frozen, with statistics of other weights.
+    its end, and the network would be measured, and frozen, with statistics of other weights. A layer that
+    follows faster by itself, as PyTorch's do, goes on as it does.
     """
-    for layer in model.modules():
-        if isinstance(layer, _BatchNorm):
-            layer.momentum = min(max(KERAS_MOMENTUM, 10 / max(steps, 1)), TORCH_MOMENTUM)
+    norms = (layer for layer in model.modules() if isinstance(layer, _BatchNorm))
+    own = [(layer, layer.momentum) for layer in norms if layer.momentum is not None]
+    for layer, momentum in own:
+        layer.momentum = max(momentum, min(10 / max(steps, 1), TORCH_MOMENTUM))
+    try:
+        yield
+    finally:
+        for layer, momentum in own:
+            layer.momentum = momentum
 
 
 def frozen_hash(model: nn.Module) -> str:

@@ -34,7 +34,7 @@ from .randomness import undisturbed
 from .reporting import bar, proof_of, results_of, say, tell, why_over, write
 from .run import Run
 from .saving import Saver
-from .segments import Segment, begin, segments_of
+from .segments import Segment, in_training, segments_of
 from .state import moments_of, set_moments, set_weights, whole_weights_of
 from .tasks import Objective
 
@@ -104,7 +104,8 @@ class Trainer:
         self.peak.start()
         for segment in segments_of(phase.stage, phase.model):
             if self.progress.epoch < segment.end and not self.position.best.over:
-                self._run_segment(phase, segment)
+                with in_training(phase.model, phase.stage, segment, phase.stage.epochs * self._steps()):
+                    self._run_segment(phase, segment)
         self._to_best()
         self._finish(phase)
         self.position.best = Best()
@@ -117,7 +118,6 @@ class Trainer:
         self._leave_if_asked()
 
     def _run_segment(self, phase: Phase, segment: Segment) -> None:
-        begin(phase.model, phase.stage, segment, phase.stage.epochs * self._steps())
         begun = bool(self.progress.frozen)
         if not begun:
             self.progress.frozen = frozen_hash(phase.model)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from .batch_norm import untracked
 
 
 def recompute(model: nn.Module) -> None:
@@ -51,18 +51,4 @@ def _forward(block: nn.Module, forward: Any, *arguments: Any, **options: Any) ->
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _untracked(block)
-
-
-@contextmanager
-def _untracked(block: nn.Module) -> Iterator[None]:
-    """The second time, running statistics have seen the batch already: they move by no share of it."""
-    tracked = [layer for layer in block.modules() if isinstance(layer, _BatchNorm)]
-    before = [(layer.momentum, layer.num_batches_tracked) for layer in tracked]
-    for layer in tracked:
-        layer.momentum, layer.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for layer, (momentum, count) in zip(tracked, before, strict=True):
-            layer.momentum, layer.num_batches_tracked = momentum, count
+    return nullcontext(), untracked(block)

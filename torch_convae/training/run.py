@@ -64,6 +64,10 @@ class Run:
         where = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(objective, device_ids=where, gradient_as_bucket_view=True)
 
+    def unwrapped(self, objective: nn.Module) -> nn.Module:
+        """What `wrap` was given."""
+        return objective.module if isinstance(objective, DistributedDataParallel) else objective
+
     @property
     def alone(self) -> Run:
         """How one process computes with a whole network: where shards are gathered."""
@@ -76,10 +80,10 @@ class Run:
     def to_measure(self, batch: Tensor) -> tuple[Tensor, bool]:
         """This process's share of a batch, and whether it counts.
 
-        To gather shards takes all processes, so one without a share then computes what another counts.
+        All processes compute together, were it only to gather shards: one without a share computes what another counts.
         """
         share = self.share(batch)
-        return (share, True) if len(share) or not self.shards else (batch[:1], False)
+        return (share, True) if len(share) else (batch[:1], False)
 
     def parts(self, batch: Tensor) -> list[Tensor]:
         """This process's share of a batch of indices, in the parts it is computed in: as many in every process."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
 
 from ..errors import ConvaeError
-from .freezing import batch_norms, freeze_all_but, keep_up, matching, train_mode
+from .freezing import batch_norms, freeze_all_but, keeping_up, matching, train_mode
 from .stages import Release, Stage
 
 
@@ -76,8 +77,10 @@ def train_mode_for(model: nn.Module, stage: Stage, segment: Segment) -> None:
     train_mode(model, plain | {path for path, names in layers.items() if names & by_batches})
 
 
-def begin(model: nn.Module, stage: Stage, segment: Segment, steps: int) -> None:
-    """Freeze, and bring every layer into the mode it trains in, for a stage of so many steps."""
+@contextmanager
+def in_training(model: nn.Module, stage: Stage, segment: Segment, steps: int) -> Iterator[None]:
+    """Frozen as the segment has it, and every layer in the mode it trains in, for a stage of so many steps."""
     freeze_for(model, segment)
-    keep_up(model, steps)
-    train_mode_for(model, stage, segment)
+    with keeping_up(model, steps):
+        train_mode_for(model, stage, segment)
+        yield

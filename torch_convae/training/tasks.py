@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .losses import class_loss, share_of
+from .losses import class_loss, or_one
 from .metrics import accuracy, confusion, errors, kappa, mean_class_accuracy, mean_f1, mean_iou, r2, rmse
+
+
+class Additive(Protocol):
+    """A loss of sums, which batches, parts of them and processes add up; so it is the same however they are cut."""
+
+    def sums(self, output: Any, x: Tensor, targets: Tensor, /) -> Tensor:
+        """Those of a batch (n,), float64."""
+
+    def of(self, sums: Tensor, /) -> Tensor:
+        """The loss of all that they are the sums over."""
+
+    def ahead(self, targets: Tensor, /) -> Tensor | None:
+        """What the targets alone tell of the sums, if that is all that the gradients need to know of them."""
 
 
 def every_image(targets: Tensor) -> Tensor:
@@ -20,21 +33,44 @@ def every_image(targets: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Task:
-    """`loss(output, x, targets)` is the mean over what counts in a batch, and `weight(targets)` how much that is.
+class Mean:
+    """A loss that is the mean over what counts in a batch, and `weight(targets)`: how much that is.
 
-    So the loss of a split, however it is cut into batches or shared among processes, is the sum of loss times
-    weight over the sum of weights. `count(output, targets)` gives statistics that are summed over a split (a
-    confusion matrix, sums of errors); `figures` are numbers that each come from those sums. `output(model, x)`
-    is what the loss is of: `model(x)` where it is None, which is what cached features need.
-    `needs_images` says that the loss looks at `x`; where it does not, a stage on cached features loads none.
+    The sums are that of loss times weight, and that of the weights.
     """
 
     loss: Callable[[Any, Tensor, Tensor], Tensor]
+    weight: Callable[[Tensor], Tensor] = every_image
+
+    def sums(self, output: Any, x: Tensor, targets: Tensor) -> Tensor:
+        """Those of a batch."""
+        weight = self.weight(targets)
+        return torch.stack([self.loss(output, x, targets).double() * weight, weight])
+
+    def of(self, sums: Tensor) -> Tensor:
+        """One divided by the other; 0 where nothing counts."""
+        return sums[0] / or_one(sums[1])
+
+    def ahead(self, targets: Tensor) -> Tensor:
+        """The weight."""
+        weight = self.weight(targets)
+        return torch.stack([torch.zeros_like(weight), weight])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is trained for.
+
+    `count(output, targets)` gives statistics that are summed over a split (a confusion matrix, sums of errors);
+    `figures` are numbers that each come from those sums. `output(model, x)` is what the loss is of: `model(x)` where
+    it is None, which is what cached features need. `needs_images` says that the loss looks at `x`; where it does
+    not, a stage on cached features loads none.
+    """
+
+    loss: Additive
     count: Callable[[Any, Tensor], Tensor] | None = None
     figures: Mapping[str, Callable[[Tensor], float]] = field(default_factory=dict)
     output: Callable[[nn.Module, Tensor], Any] | None = None
-    weight: Callable[[Tensor], Tensor] = every_image
     needs_images: bool = False
 
 
@@ -50,13 +86,13 @@ class Objective(nn.Module):
         return self.model(x) if self.task.output is None else self.task.output(self.model, x)
 
     def forward(self, x: Tensor, targets: Tensor) -> Tensor:
-        """The loss, without a shape."""
-        return self.task.loss(self.output(x), x, targets)
+        """The sums (n,) that the loss is made of."""
+        return self.task.loss.sums(self.output(x), x, targets)
 
 
 def reconstruction() -> Task:
     """The images themselves, by mean squared error."""
-    return Task(lambda output, images, _: F.mse_loss(output.float(), images), needs_images=True)
+    return Task(Mean(lambda output, images, _: F.mse_loss(output.float(), images)), needs_images=True)
 
 
 CLASS_FIGURES: Mapping[str, Callable[[Tensor], float]] = {"accuracy": accuracy, "f1": mean_f1, "kappa": kappa}
@@ -64,23 +100,15 @@ CLASS_FIGURES: Mapping[str, Callable[[Tensor], float]] = {"accuracy": accuracy, 
 
 def classification(loss: str = "cross-entropy", weights: Tensor | None = None) -> Task:
     """One class an image; `loss` and the class `weights` (classes,) as `class_loss` takes them."""
-    compute = class_loss(loss, weights)
-    return Task(
-        lambda output, _, targets: compute(output, targets),
-        lambda output, targets: confusion(output, targets, void=None),
-        CLASS_FIGURES,
-        weight=share_of(weights, void=None),
-    )
+    return Task(class_loss(loss, weights), lambda output, targets: confusion(output, targets, void=None), CLASS_FIGURES)
 
 
 def segmentation(void: int, loss: str = "cross-entropy", weights: Tensor | None = None) -> Task:
     """One class a pixel, and none for `void`; a batch of nothing but `void` has a loss of 0."""
-    compute = class_loss(loss, weights, void)
     return Task(
-        lambda output, _, masks: compute(output, masks),
+        class_loss(loss, weights, void),
         lambda output, masks: confusion(output, masks, void),
         {**CLASS_FIGURES, "mean_iou": mean_iou, "class_accuracy": mean_class_accuracy},
-        weight=share_of(weights, void),
     )
 
 
@@ -101,7 +129,7 @@ def variational(beta: float = 1.0) -> Task:
         total: Tensor = (missed + beta * divergence).mean()
         return total
 
-    return Task(loss, output=output, needs_images=True)
+    return Task(Mean(loss), output=output, needs_images=True)
 
 
 def _frames(x: Tensor) -> Tensor:
@@ -111,8 +139,4 @@ def _frames(x: Tensor) -> Tensor:
 
 def regression() -> Task:
     """Values (N, K), by mean squared error."""
-    return Task(
-        lambda output, _, targets: F.mse_loss(output.float(), targets),
-        errors,
-        {"rmse": rmse, "r2": r2},
-    )
+    return Task(Mean(lambda output, _, targets: F.mse_loss(output.float(), targets)), errors, {"rmse": rmse, "r2": r2})
