@@ -146,7 +146,7 @@ def opened(file: str, options: argparse.Namespace) -> Source:
         largest=options.largest,
         dim_ordering=options.dim_ordering,
         kernels=options.kernels,
-        flatten=dict(flattened(text, "flatten") for text in getattr(options, "flatten", ())),
+        flatten=maps(getattr(options, "flatten", ()), "flatten"),
     )
 
 
@@ -154,8 +154,8 @@ def choices(options: argparse.Namespace) -> Choices:
     """The options of a match or a conversion."""
     given: Choices = {
         "skip": options.skip,
-        "flatten": dict(flattened(text, "flatten") for text in options.flatten),
-        "unflatten": dict(flattened(text, "unflatten") for text in options.unflatten),
+        "flatten": maps(options.flatten, "flatten"),
+        "unflatten": maps(options.unflatten, "unflatten"),
         "in_channels": options.in_channels,
         "flip_input": options.flip_input,
         "fold_batch_norm": options.fold_batch_norm,
@@ -278,6 +278,15 @@ def pair(text: str, option: str, form: str) -> tuple[str, str]:
     if not (old and equals):
         raise BridgeError(f"--{option} {text!r} is not of the form {form}.")
     return old, new
+
+
+def maps(texts: Sequence[str], option: str) -> dict[str, Shape | list[Shape] | None]:
+    """What is said of each layer; two different things of one are refused."""
+    found: dict[str, Shape | list[Shape] | None] = {}
+    for layer, map_ in (flattened(text, option) for text in texts):
+        if found.setdefault(layer, map_) != map_:
+            raise BridgeError(f"--{option} says two things of {layer}: {found[layer]} and {map_}.")
+    return found
 
 
 def flattened(text: str, option: str) -> tuple[str, Shape | list[Shape] | None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_module
 from .errors import BridgeError
 from .formats import read
 from .match import planned, prepared
@@ -31,6 +32,7 @@ def load(module: nn.Module, source: Weights, **choices: Unpack[Choices]) -> Plan
     those of `match` (`bridge.Choices` explains each), and so are the refusals; whatever is refused, the
     module is as it was.
     """
+    check_module(module)
     options = Options.of(choices)
     given = prepared(source_of(source, options), module, options)
     plan = planned(given, module, options)
@@ -87,6 +89,8 @@ def source_of(weights: Weights, options: Options | None = None) -> Source:
         raise BridgeError(
             f"Weights are a path, a source, a state dict or arrays by name, not a {type(weights).__name__}."
         )
+    if strange := [name for name in weights if not isinstance(name, str)]:
+        raise BridgeError(f"Arrays are named by text, as layer/role, not by {strange[0]!r}.")
     tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
     if tensors:
         return from_state_dict(tensors)

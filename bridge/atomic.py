@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
+from .arguments import check_path
 from .errors import BridgeError
 
 OPEN_FILES = Path("/proc/self/fd")  # where Linux has a name for a file that has none
@@ -19,7 +20,7 @@ NO_SUCH_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 
 def destination(path: str | PathLike[str]) -> Path:
     """The file that is meant; no name, and one that ends as a folder's does, is refused."""
-    text = os.fspath(path)
+    text = check_path(path)
     if not text:
         raise BridgeError("The destination has no name, as an unset variable of a shell. Name a file.")
     if os.path.basename(text) in ("", ".") and Path(text).name:  # noqa: PTH119 (Path leaves such an end out)

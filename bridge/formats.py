@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from . import tail, torch_files
+from .arguments import check_path
 from .beside import Said
 from .errors import BridgeError, is_strange
 from .hdf5 import LARGEST, bytes_of, open_file, regular, shown
 from .keras_files import archive, keras_0, keras_h5, keras_v3
 from .long_names import refuse_long
+from .options import Options
 from .source import Source
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -46,7 +48,8 @@ def read(
     Refused: anything else, files that are empty, broken off or damaged, those that take or declare more than
     `largest` bytes, and names that are very long, that a terminal obeys or that would be one in a module.
     """
-    if not os.fspath(path):
+    _check(largest, flatten, config)
+    if not check_path(path):
         raise BridgeError("The name of the file is empty, as an unset variable of a shell. Name a file.")
     path = Path(path)
     if os.path.isdir(path) and any((path / name).is_file() for name in OF_KERAS):  # noqa: PTH112 (Path's may raise)
@@ -71,6 +74,15 @@ def read(
     if kind == "shards":
         return named(keras_v3.read_shards(path, isolated=isolated, largest=largest, config=config))
     return named((torch_files.read_safetensors if kind == "safetensors" else torch_files.read_pickled)(path))
+
+
+def _check(largest: Any, flatten: Any, config: Any) -> None:
+    """Refuse options of another form than theirs."""
+    if isinstance(largest, bool) or not isinstance(largest, int):
+        raise BridgeError(f"largest is {largest!r}, but should be a number of bytes: 4 * 2**30.")
+    if config is not None and not isinstance(config, Mapping):
+        raise BridgeError("config is no mapping. Give json.loads(model.to_json()).")
+    Options.of({"flatten": flatten or {}})
 
 
 def _refuse_old(path: Path, dim_ordering: str | None, kernels: str | None) -> None:

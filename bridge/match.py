@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from .adaptation import adapted
+from .arguments import check_module
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, doubts
 from .image_notes import image_notes
@@ -39,6 +40,9 @@ def match(source: Source, module: nn.Module, **choices: Unpack[Choices]) -> Plan
     pattern that matches nothing, layers that compute something else (the gates of a GRU), and with `strict`
     anything skipped or untouched.
     """
+    check_module(module)
+    if not isinstance(source, Source):
+        raise BridgeError(f"match takes what read gave, not one of type {type(source).__name__}: read(path).")
     options = Options.of(choices)
     return planned(prepared(source, module, options), module, options)
 

@@ -112,11 +112,7 @@ def _is_meant(name: str, pattern: str) -> bool:
 
 def _check(rename: Any, given: Mapping[str, Any]) -> None:
     """Refuse options of another form than theirs."""
-    if isinstance(rename, str) or any(isinstance(rule, str) or len(rule) != 2 for rule in _rules(rename)):
-        raise BridgeError(f"rename is {rename!r}, but should be a mapping or pairs: {{'old': 'new'}}.")
-    for old, new in _rules(rename):
-        if not str(new).strip("./"):
-            raise BridgeError(f"rename gives {old!r} no name. Leave a layer out with skip.")
+    _check_names(rename, given.get("skip") or ())
     for option, kind, form in _FORMS:
         value = given.get(option)
         if value is not None and (not isinstance(value, kind) or (option == "classes" and len(given[option]) != PAIR)):
@@ -127,6 +123,24 @@ def _check(rename: Any, given: Mapping[str, Any]) -> None:
                 raise BridgeError(
                     f"{option} says {said!r} of {layer}, but should say (height, width, channels), or None for no map."
                 )
+
+
+def _check_names(rename: Any, skip: Any) -> None:
+    """Refuse what names no layers: texts where pairs of them are wanted, and numbers anywhere."""
+    if not _are_pairs(rename):
+        raise BridgeError(f"rename is {rename!r}, but should be a mapping or pairs: {{'old': 'new'}}.")
+    for old, new in _rules(rename):
+        if not new.strip("./"):
+            raise BridgeError(f"rename gives {old!r} no name. Leave a layer out with skip.")
+    if not isinstance(skip, Iterable) or any(not isinstance(pattern, str) for pattern in skip):
+        raise BridgeError(f"skip is {skip!r}, but should be a name, a glob or several: ['head', 'block5_*'].")
+
+
+def _are_pairs(rename: Any) -> bool:
+    if isinstance(rename, str) or not isinstance(rename, Iterable):
+        return False
+    rules = [() if isinstance(rule, str) or not isinstance(rule, Iterable) else tuple(rule) for rule in _rules(rename)]
+    return all(len(rule) == PAIR and all(isinstance(name, str) for name in rule) for rule in rules)
 
 
 PAIR = 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from .apply import Weights, load, source_of
+from .arguments import check_module, check_number
 from .errors import BridgeError
 from .flattening.flatten import doubts, flattened
 from .match import planned, prepared
@@ -58,6 +59,11 @@ def verify(
     Refused: what `load` refuses, a reference that cannot be read or fed to the module, and `keras` where Keras
     is not installed or the file holds no model.
     """
+    check_module(module)
+    for name, number in (("tolerance", tolerance), ("rtol", rtol), ("atol", atol)):
+        check_number(name, number, zero=True)
+    if epsilon is not None:
+        check_number("epsilon", epsilon)
     options = Options.of(choices)
     original = source_of(source, options)
     given = prepared(original, module, options)

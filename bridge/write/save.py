@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import tail
+from ..arguments import check_module
 from ..atomic import destination, refuse_same, replacing
 from ..errors import BridgeError
 from ..formats import read
@@ -45,6 +46,7 @@ def save(
     Refused: another ending, one that needs `like` without it, weights that the file has no place for or
     the module no counterpart of, parameters that Keras's layer cannot compute with.
     """
+    check_module(module)
     target, options = destination(path), Options.of(choices)
     for name in ("in_channels", "flip_input", "fold_batch_norm", "classes"):
         if getattr(options, name) not in (None, False):
