@@ -104,15 +104,22 @@ def _to_keras(given: Source, path: Path, like: str | PathLike[str] | None, optio
     if structure is None:
         kept = {key: (key, identity(shape)) for key, shape in changed.shapes.items() if key not in left_out}
         write_source(changed, path, list(kept))
-        return Conversion(path, kept, left_out, changed.notes)
+        return Conversion(path, kept, left_out, (*changed.notes, *_unsaid(changed, path)))
     atomic.refuse_same(path, structure.files)
-    notes = changed.notes
+    notes, expected = changed.notes, changed
     if changed.layout == "keras":
         changed = as_state(changed, options)
     written = write_state(changed, path, structure, options)
     skipped = {key: f"{structure.name} has no place for it" for key in changed if key not in written}
     skipped |= {key: why for key, why in left_out.items() if key not in written}
-    return Conversion(path, written, skipped, notes)
+    return Conversion(path, written, skipped, (*notes, *_unsaid(expected, path)))
+
+
+def _unsaid(given: Source, path: Path) -> list[str]:
+    """A note where a Keras file does not tell which images its weights expect."""
+    if given.preprocessing is None or read(path).preprocessing == given.preprocessing:
+        return []
+    return [f"{path.name} does not say that it expects {given.preprocessing}; prepare its images so."]
 
 
 def metadata(source: Source) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import bridge
 from bridge.preprocessing import CAFFE, KNOWN_FIRST_KERNELS, MODES, TF, TORCH, Preprocessing, for_model_name, from_dict
@@ -87,6 +89,18 @@ def test_a_file_that_has_no_place_for_it_is_not_written_in_silence(tmp_path: Pat
     assert bridge.convert(path, tmp_path / "other.safetensors").notes == ()
     (note,) = bridge.convert(path, tmp_path / "other.pt").notes
     assert note == f"other.pt cannot say that it expects {CAFFE}; a .safetensors file does."
+
+
+def test_a_keras_file_is_not_silent_on_weights_that_expect_other_images_than_it_says(tmp_path: Path) -> None:
+    module = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 2, 3)))
+    like = bridge.save(module, tmp_path / "like.h5")
+    path = tmp_path / "w.safetensors"
+    names = {f"conv.{name}": tensor for name, tensor in module.conv.state_dict().items()}
+    save_file(names, path, {"preprocessing": json.dumps(CAFFE.flipped().to_dict())})
+    (note,) = bridge.convert(path, tmp_path / "back.h5", like=like).notes
+    assert note == f"back.h5 does not say that it expects {CAFFE.flipped()}; prepare its images so."
+    save_file(names, path)
+    assert bridge.convert(path, tmp_path / "back.h5", like=like).notes == ()
 
 
 WRONG: dict[str, dict[str, Any]] = {

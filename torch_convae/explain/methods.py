@@ -39,7 +39,8 @@ def gradcam(
     with evaluating(model):
         output, maps = _from_layer(model, x, chosen.step)
         (gradient,) = torch.autograd.grad(question(output.detach(), target, region).score(output).sum(), maps)
-    weighted = (gradient.mean((-2, -1), keepdim=True) * maps.detach()).sum(1).relu()
+    maps, gradient = chosen.channels_first(maps.detach()), chosen.channels_first(gradient)
+    weighted = (gradient.mean((-2, -1), keepdim=True) * maps).sum(1).relu()
     return normalised(F.interpolate(weighted[:, None], x.shape[-2:], mode="bilinear")[:, 0])
 
 

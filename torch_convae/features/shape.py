@@ -30,7 +30,7 @@ def shaped(layer: Layer, output: Tensor, inputs: int, pool: str | None, order: s
 
     A vector stays what it is under any pooling; one that the network itself flattened can be had in Keras's order.
     """
-    rows = output if len(output) == inputs else output.reshape(inputs, -1, *output.shape[1:])
+    rows = layer.channels_first(output if len(output) == inputs else output.reshape(inputs, -1, *output.shape[1:]))
     if layer.kind.startswith("Global"):
         rows = rows.reshape(*rows.shape[:-2]) if rows.shape[-2:] == (1, 1) else rows
     if layer.flattened and order == "hwc":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import prod
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ConvaeError
 from ..weights import LayerName, layer_names
@@ -28,7 +28,8 @@ class Layer:
     A Keras name stands for what Keras's layer of that name gives, its activation included; what it gives
     before that is called NAME:pre. `activation` says "after relu" or "before relu", and nothing where there
     is none. `others` are names of the same: the module's path, torchvision's. `flattened` is the map
-    (C, H, W) that a vector is made of, channel by channel. `step` is its place in the forward.
+    (C, H, W) that a vector is made of, channel by channel. `step` is its place in the forward, whose numbers
+    may have their channels last; `channels_first` gives those of a map as `shape` says.
     """
 
     name: str
@@ -38,6 +39,11 @@ class Layer:
     step: int
     activation: str = ""
     flattened: tuple[int, ...] | None = None
+    channels_last: bool = False
+
+    def channels_first(self, maps: Tensor) -> Tensor:
+        """What the step gave, (N, C, H, W) for maps."""
+        return maps.movedim(-1, -3) if self.channels_last else maps
 
     @property
     def size(self) -> int:
@@ -110,8 +116,9 @@ class _Naming:
         elif link.before is not None and link.kind in FOLLOWED:
             follows = following(self.torchvision.get(link.before))
             self.torchvision[step] = None if follows in self.own else follows
-        layer = Layer(self._name(link, names, before), (), names.kind if names else link.kind, _shape(link), step)
-        if layer.kind == "Flatten" and link.before is not None:
+        kind = names.kind if names else link.kind
+        layer = Layer(self._name(link, names, before), (), kind, _shape(link), step, channels_last=link.channels_last)
+        if kind == "Flatten" and link.before is not None and not self.links[link.before].channels_last:
             layer = replace(layer, flattened=self.links[link.before].shape)
         self.layers.append(layer)
         if link.kind == ACTIVATION and link.direct is not None:
@@ -150,6 +157,8 @@ class _Naming:
 
 
 def _shape(link: Link) -> tuple[int, ...]:
-    """Keras's global pooling gives a vector, and PyTorch's a map of one pixel."""
+    """Keras's global pooling gives a vector, and PyTorch's a map of one pixel; the channels of a map come first."""
+    if link.channels_last:
+        return (*link.shape[:-3], link.shape[-1], *link.shape[-3:-1])
     whole = link.kind.startswith("Global") and link.shape[-2:] == (1, 1)
     return link.shape[:-2] if whole else link.shape

@@ -29,7 +29,7 @@ class Step:
 
     `path` is the module's, or that of the part that called the function; `call` counts a module's calls
     from 1. `what` is the module's class or the function's name, `kind` Keras's name for it. A step that
-    is not `listed` only passes values on, as a reshape does.
+    is not `listed` only passes values on, as a reshape does. One `along_last` computes along its last axis.
     """
 
     path: str
@@ -40,6 +40,7 @@ class Step:
     output: Tensor
     leaf: bool = False
     listed: bool = True
+    along_last: bool = False
 
 
 @contextmanager
@@ -79,7 +80,8 @@ class _Watch:
             return None
         what = type(module).__name__
         inputs = _tensors((args, tuple(kwargs.values())))
-        step = Step(path, self.calls[path], what, kind_of(what) if leaf else what, inputs, given, leaf)
+        kind, last = kind_of(what) if leaf else what, _is_along_last(module)
+        step = Step(path, self.calls[path], what, kind, inputs, given, leaf, along_last=last)
         return _replaced(output, self.seen(step))
 
     def function(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
@@ -113,6 +115,11 @@ def _is_leaf(module: nn.Module) -> bool:
     if next(module.children(), None) is None:
         return not isinstance(module, CONTAINERS)
     return type(module).__module__.startswith("torch.nn.") and not isinstance(module, CONTAINERS)
+
+
+def _is_along_last(module: nn.Module) -> bool:
+    """Whether a layer takes the last axis for the channels; those that others derive from it may turn axes within."""
+    return type(module) is nn.Linear or (type(module) is nn.LayerNorm and len(module.normalized_shape) == 1)
 
 
 def _is_layer(kind: str, inputs: tuple[Tensor, ...], output: Tensor) -> bool:

@@ -11,6 +11,9 @@ from ..errors import ConvaeError
 from .steps import Seen, Step, on_nothing
 
 BATCH = 2  # more than one, so that an axis of time that is folded into the batch shows
+# What has the channels in front, and what may put them there or behind.
+ALONG_FIRST = ("conv", "batch", "group", "instance", "max", "avg", "adaptive", "upsample", "interpolate", "prelu")
+TURNING = ("permute", "transpose", "swapaxes", "movedim", "moveaxis")
 # Keras's `same` crops within the layer what PyTorch's module gives too much.
 CROPPED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
 
@@ -20,7 +23,8 @@ class Link:
     """A listed step. `shape` is that of one input's row, with the time in front where it is folded into the batch.
 
     `direct` is the step whose output it takes as it is, `before` the one that it comes from, perhaps reshaped.
-    A part of the network that hands on what one of its layers gave is that step's `same`.
+    A part of the network that hands on what one of its layers gave is that step's `same`. `channels_last` says
+    that the last axis of a map holds its channels.
     """
 
     path: str
@@ -33,6 +37,7 @@ class Link:
     direct: int | None = None
     before: int | None = None
     same: int | None = None
+    channels_last: bool = False
 
 
 def trace(model: nn.Module, shape: tuple[int, ...]) -> list[Link]:
@@ -68,10 +73,12 @@ class _Tracer:
     links: list[Link] = field(default_factory=list)
     direct: dict[int, int] = field(default_factory=dict)  # id of a tensor -> the step that gave it
     origin: dict[int, int] = field(default_factory=dict)  # the same, and for what only passed on
+    last: dict[int, bool] = field(default_factory=dict)  # id of a tensor -> whether its last axis holds the channels
     kept: list[Tensor] = field(default_factory=list)  # so that no other tensor takes an id
 
     def see(self, step: Step) -> None:
         output = id(step.output)
+        last = self.last[output] = self._is_last(step)
         before = next((self.origin[id(one)] for one in reversed(step.inputs) if id(one) in self.origin), None)
         self.kept.append(step.output)
         if not step.listed:
@@ -85,7 +92,25 @@ class _Tracer:
         direct = self.direct.get(id(step.inputs[-1])) if step.inputs and not part else None
         rows, *shape = step.output.shape
         whole = (rows // BATCH, *shape) if rows > BATCH and rows % BATCH == 0 else tuple(shape)
-        link = Link(step.path, step.call, step.what, step.kind, whole, step.leaf, part, direct, before, same)
+        is_last = last and len(whole) > 2
+        link = Link(step.path, step.call, step.what, step.kind, whole, step.leaf, part, direct, before, same, is_last)
         self.links.append(link)
         if same is None:
             self.direct[output] = self.origin[output] = len(self.links) - 1
+
+    def _is_last(self, step: Step) -> bool:
+        """Whether the last axis of a step's output holds the channels, as far as the steps before it tell."""
+        if id(step.output) in self.last:  # a part, which gives what a step within it gave
+            return self.last[id(step.output)]
+        if step.along_last or step.what.lower().startswith(ALONG_FIRST):
+            return step.along_last
+        given = [one for one in step.inputs if one.ndim > 2]
+        last = any(self.last.get(id(one), False) for one in given)
+        return last != (step.what.lower() in TURNING and _is_turned(given[0], step.output, last)) if given else False
+
+
+def _is_turned(given: Tensor, output: Tensor, last: bool) -> bool:
+    """Whether the axis of the channels went from one end to the other."""
+    if given.ndim != output.ndim:
+        return False
+    return given.shape[-1 if last else 1] == output.shape[1 if last else -1]
