@@ -10,7 +10,7 @@ from .directions import side_of
 from .errors import BridgeError
 from .layouts import KINDS, kind_of_torch_weight, kind_of_weights
 from .naming import names as naming
-from .naming.auto_names import DEEPEST
+from .naming.auto_names import DEEPEST, in_order
 from .naming.forms import places_of
 from .naming.order import by_order
 from .options import Options, slashed
@@ -44,6 +44,25 @@ def paths_by_name(layers: LayerShapes, layout: str, where: Places) -> dict[str, 
     return placed | _deeper(
         [layer for layer in layers if layer not in placed], found, paths - {*placed.values()}, where
     )
+
+
+def unnamed(layers: LayerShapes, placed: Mapping[str, str], where: Places) -> dict[str, str]:
+    """Dense layers that Keras named by itself, at the places that a module's own names leave: a published network's
+    head made anew, as `Dense(7)` where `predictions` was.
+
+    Only where these alone are left, on the module's side and, of this kind, in the source, and fit one by one.
+    """
+    free = [path for path in where.places if path not in placed.values()]
+    rest = [layer for layer in layers if layer not in placed and naming.auto_prefix(_own_name(layer)) == "dense"]
+    named = [path for path in free if naming.auto_prefix(where.keras_names.get(path, "")) is None]
+    if not where.declared or named != free or len(free) != len(rest) or not placed:
+        return {}
+    pairs = dict(zip(in_order(rest), free, strict=True))
+    fits = all(
+        where.places[path].kinds[0] == "Dense" and not misfit(layers[layer], "Dense", where.places[path])
+        for layer, path in pairs.items()
+    )
+    return pairs if fits else {}
 
 
 def _deeper(rest: Sequence[str], found: Mapping[str, str], free: set[str], where: Places) -> dict[str, str]:

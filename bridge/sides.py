@@ -10,7 +10,7 @@ from torch import nn
 from .flattening.flatten import Maps, maps_of
 from .inside import Model, model_for
 from .options import Options, renamed
-from .pairing import LayerShapes, kind_of_layer, paths_by_name, paths_by_order, refuse_unknown
+from .pairing import LayerShapes, kind_of_layer, paths_by_name, paths_by_order, refuse_unknown, unnamed
 from .slots import Places, places
 from .source import Shape, Source, split
 
@@ -48,6 +48,8 @@ def paired(source: Source, module: nn.Module, options: Options) -> Sides:
         current = {key: _own_name(inside, name) for key, name in current.items()}
         layers = _layers(source, current)
         paths = paths_by_name(layers, source.layout, where)
+    if options.by != "order" and source.layout == "keras":
+        paths |= unnamed(layers, paths, where)
     kinds: dict[str, str] = {}
     parts: dict[str, nn.Module] = {}
     if source.layout == "keras":

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from torch_convae import create
-from torch_convae.training import Phase, Run, Stage, estimate, freeze_all_but, segmentation, train_mode
+from torch_convae.training import Phase, Run, Stage, classification, estimate, freeze_all_but, segmentation, train_mode
 from torch_convae.training.tasks import Objective
 
 
@@ -62,3 +62,15 @@ def test_the_memory_of_activations_is_what_a_real_step_keeps(trained: str) -> No
     released = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     sums.sum().backward()
     assert need.gradients == 4 * released == need.optimizer // 2
+
+
+def test_a_compiled_network_needs_what_it_needs_uncompiled() -> None:
+    model = create("convae-classifier", classes=3)
+    phase = Phase(Stage("all", 1, 1e-3), model, classification())
+    images, labels, run = torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.zeros(2).long(), Run(torch.device("cpu"))
+    plain = estimate(run, phase, images, labels)
+    model.compile()
+    assert estimate(run, phase, images, labels) == plain, "before anything is compiled"
+    with torch.no_grad():
+        model(torch.zeros(2, 1, 28, 28))
+    assert estimate(run, phase, images, labels) == plain

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed as dist
+from torch import nn
 
 import torch_convae
+from torch_convae.training.batch_norm import synchronise
 
 ROOT = Path(__file__).resolve().parents[2]
 # A small first rate: Adam blows up what is rounding in front of a BatchNorm. 24 images make two batches of 10 and one
@@ -70,6 +73,20 @@ def test_two_processes_learn_what_one_learns(commands: Any, class_folder: Path) 
         assert (float(difference.mean()) < 1e-6, float(difference.max()) < 5e-4) == (True, True), name
     counts = [json.loads((folder / name / "confusion.json").read_text())["counts"] for name in ("one", "two")]
     assert [sum(map(sum, each)) for each in counts] == [6, 6], "each image is measured once"
+
+
+@pytest.mark.parametrize("momentum", [None, 0.1])
+def test_statistics_of_all_processes_are_remembered_as_pytorch_does(momentum: float | None) -> None:
+    plain, ours = (nn.BatchNorm2d(3, momentum=momentum) for _ in range(2))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        synchronise(ours)
+        for batch in torch.randn(4, 2, 3, 5, 5) * 3 + 1:
+            torch.testing.assert_close(ours(batch), plain(batch))
+    finally:
+        dist.destroy_process_group()
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), buffer)
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_convae.data import VOID, Split
-from torch_convae.training import Phase, Run, Stage, class_loss, evaluate, segmentation
+from torch_convae.errors import ConvaeError
+from torch_convae.training import Mean, Phase, Ranks, Run, Stage, Task, class_loss, evaluate, segmentation
 from torch_convae.training.step import gradients
 from torch_convae.training.tasks import Objective
 
@@ -116,3 +117,25 @@ def test_a_run_by_dice_in_parts_is_the_run_of_whole_batches(tiny: Callable[..., 
         found.append([line["train_loss"] for line in built.trainer.progress.history])
     assert found[1] == pytest.approx(found[0], rel=1e-5)
     assert found[0][-1] < found[0][0]
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("sizes", [(3,), (1, 1, 1)], ids=str)
+def test_a_mean_of_the_users_own_weighs_in_numbers_of_any_kind(kind: torch.dtype, sizes: tuple[int, ...]) -> None:
+    model, batch = network().eval(), parts(*sizes)
+    batch[-1][1][-1] = VOID  # the last image, and with it the last part, has nothing that counts
+    compute = lambda output, _, masks: nn.functional.cross_entropy(output, masks.long(), ignore_index=VOID)  # noqa: E731
+    task = Task(Mean(compute, lambda masks: (masks != VOID).sum().to(kind)))
+    phase = Phase(Stage("all", 1, 1e-2), model, task)
+    value = gradients(Run(CPU), phase, Objective(model, task), batch, Run(CPU).scaler())
+    found = [parameter.grad for parameter in model.parameters()]
+    images, masks = (torch.cat(each) for each in zip(*batch, strict=True))
+    expected = compute(model(images), images, masks)
+    assert float(value) == pytest.approx(float(expected.detach()), rel=1e-5)
+    for one, other in zip(found, torch.autograd.grad(expected, list(model.parameters())), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_without_a_share_for_each_process_is_refused() -> None:
+    with pytest.raises(ConvaeError, match="A batch of 1 has no share for each of 2 processes"):
+        Run(CPU, ranks=Ranks(0, 2)).parts(torch.arange(1))

@@ -85,8 +85,8 @@ def test_a_pixel_is_explained_by_the_logit_it_has(command: Any, pictures: Any, m
     assert "2 at 20,31, by the gradients" in answer.out
     pixels = np.array(Image.open(folder / "0.png"))
     x = model.preprocessing(torch.from_numpy(pixels).permute(2, 0, 1)[None])  # type: ignore[operator]
-    x = torch.nn.functional.pad(x, (0, 24, 0, 31), mode="replicate")
-    region = torch.zeros(1, 64, 64)
+    x = torch.nn.functional.pad(x, (0, 0, 0, 3), mode="replicate")
+    region = torch.zeros(1, 36, 40)
     region[:, 20, 31] = 1
     expected = gradients(model, x, 2, region)[0, :33, :40]
     assert 0 < int((expected > 0).sum()) < 33 * 40  # only what this pixel sees

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+import bridge
 import torch_convae
 from torch_convae.models import MODELS
 from torch_convae.verbs.rasters import read_pixels
@@ -147,7 +148,7 @@ def test_a_file_that_others_made_is_not_overwritten(command: Any, pictures: Any)
         (("vgg16", "pictures"), "--layer is missing"),
         (("vgg16", "--layer", "block5_conv3"), "IMAGES is missing"),
         (("vgg16", "pictures", "--layer", "block5_conv4"), "block5_conv3"),
-        (("vgg16", "nowhere.png", "--layer", "block5_conv3"), "nowhere.png is no regular file"),
+        (("vgg16", "nowhere.png", "--layer", "block5_conv3"), "nowhere.png does not exist"),
         (("vgg16", "pictures", "--layer", "block5_conv3", "--out", "features.txt"), ".npz"),
         (("vgg16", "pictures", "--layer", "block5_conv3", "--out", "no/features.npz"), "no folder"),
         (("vgg16", "--option", "depth=3", "--list"), "depth"),
@@ -202,3 +203,24 @@ def test_the_command_is_a_command(tmp_path: Path) -> None:
     done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "vgg16 has random weights, as no --weights were given.\n")
     assert "block5_conv3" in done.stdout
+
+
+@pytest.mark.parametrize(("layer", "code"), [("block5_conv3", 0), ("flatten", 0), ("fc1", 2), ("predictions", 2)])
+def test_layers_in_front_of_those_without_weights_are_given_and_no_others(
+    layer: str, code: int, command: Any, pictures: Any, tmp_path: Path
+) -> None:
+    network = (
+        "vgg16",
+        "--option",
+        "classes=3",
+        "--option",
+        "size=32",
+        "--option",
+        "widths=4,4,4,4,4",
+        "--option",
+        "hidden=5",
+    )
+    bridge.save(torch_convae.create("vgg16", widths=(4, 4, 4, 4, 4)), tmp_path / "base.h5")
+    answer = command("features", *network, pictures(1, (32, 32)), "--weights", tmp_path / "base.h5", "--layer", layer)
+    assert answer.code == code, answer
+    assert code == 0 or "has no weights for head.fc1" in answer.line

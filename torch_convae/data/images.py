@@ -32,7 +32,8 @@ class Header:
 def opened(path: Path) -> Iterator[Image.Image]:
     """The Pillow image of a regular file; whatever opening or decoding it raises becomes a `ConvaeError`."""
     if not path.is_file():
-        raise ConvaeError(f"{path} is no regular file; put an image there, or remove it.")
+        what = "is no regular file; put an image there, or remove it" if path.exists() else "does not exist"
+        raise ConvaeError(f"{path} {what}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

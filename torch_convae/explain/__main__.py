@@ -86,6 +86,7 @@ def act(options: argparse.Namespace) -> Failures:
     folder, made = Path(options.out), made_by("explain", options.source, options.weights)
     check_folder(folder, made, options.overwrite)
     network = source(options)
+    network.refuse_untouched()
     model = network.model
     size = parse_size(options.size) or model.image_size or network.size
     asked = _asked(model, options, size)

@@ -60,6 +60,7 @@ def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits
                 with network.sized():
                     known = layers(network.model, tuple(images.shape[1:]))
                 found = {name: find(known, name) for name in asked.layers}
+                _refuse_untouched(network, known, found)
                 _refuse_unequal(given, asked, found)
             rows: dict[str, Tensor] = {}
             with failures.of(batch), network.sized():
@@ -78,6 +79,14 @@ def extract(network: Source, given: Sequence[Item], asked: Asked, limits: Limits
             shape = " x ".join(map(str, store.arrays[name].shape[1:]))
             print(f"  {name}: {shape}, axes {written[name]}" + (f", {layer.activation}" if layer.activation else ""))
     return failures
+
+
+def _refuse_untouched(network: Source, known: Sequence[Layer], found: Mapping[str, Layer]) -> None:
+    """Layers behind all that is asked for need no weights."""
+    last = max(layer.step for layer in found.values())
+    behind = {path for layer in known if layer.step > last for path in (layer.name, *layer.others)}
+    behind -= {path for layer in known if layer.step <= last for path in (layer.name, *layer.others)}
+    network.refuse_untouched(lambda path: path not in behind)
 
 
 def _rows(network: Source, images: Tensor, found: Mapping[str, Layer], asked: Asked) -> dict[str, Tensor]:

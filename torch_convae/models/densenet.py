@@ -40,13 +40,14 @@ class DenseNet121(Model):
         classes: int | None = None,
         in_channels: int = 3,
         *,
-        head: Sequence[int] = (),
+        head: int | Sequence[int] = (),
         pool: str = POOLS[0],
         size: Size = 224,
         keras: bool = True,
         depths: Sequence[int] = DEPTHS,
     ) -> None:
         super().__init__("torch" if in_channels == 3 else "unit", probabilities(classes) if classes else None)
+        head = (head,) if isinstance(head, int) else tuple(head)
         _refuse(classes, head, pool, depths)
         from torchvision.models.densenet import DenseNet  # here, because it takes seconds to import
 

@@ -46,7 +46,7 @@ KINDS: Mapping[str, Kind] = {
     **dict.fromkeys("classes in_channels code hidden units outputs width blocks".split(), COUNT),
     **dict.fromkeys("widths depths".split(), COUNTS),
     **dict.fromkeys("batch_norm keras named_features relu relu_logits".split(), FLAG),
-    "head": Kind(lambda value: _all(value, _is_count), COUNTS.what),  # none is a head, too
+    "head": Kind(lambda value: _is_count(value) or _all(value, _is_count), COUNTS.what),  # none is a head, too
     "size": Kind(_is_size, "a height and a width, or one number for both,"),
     "dropout": Kind(lambda value: _is_number(value) and 0 <= value < 1, "a share of at least 0 and less than 1"),
     "noise": Kind(lambda value: _is_number(value) and value >= 0, "a standard deviation of 0 or more"),

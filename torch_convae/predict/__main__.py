@@ -66,6 +66,7 @@ def act(options: argparse.Namespace) -> Failures:
     folder, made = Path(options.out), made_by("predict", options.source, options.weights)
     check_folder(folder, made, options.overwrite)
     network = source(options)
+    network.refuse_untouched()
     model, own = network.model, network.model.image_size or network.size
     if options.flips and takes_sequences(model):
         raise ConvaeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +16,7 @@ from ..layers import output_shape
 from ..models import BayesianSegNet, Model
 from ..verbs.sources import input_shape
 
-MULTIPLE = 32  # the deepest network here halves five times
+MULTIPLES = (1, 2, 4, 8, 16, 32)  # the deepest network here halves five times
 HALVED = (1, 2)  # how much smaller than its image a network's answer is
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 SMALL = (64, 64)
@@ -103,22 +104,22 @@ class Answers:
 
 @lru_cache(maxsize=256)
 def accepted(model: Model, size: tuple[int, int]) -> tuple[int, int]:
-    """The size itself where the network answers for all of it, else the next multiple that it takes."""
-    try:
-        given = output_shape(model, input_shape(model, size))[-2:]
-        if any(tuple(side * halved for side in given) == size for halved in HALVED):
-            return size
-    except ConvaeError:
-        pass
-    height, width = (-(-side // MULTIPLE) * MULTIPLE for side in size)
-    output_shape(model, input_shape(model, (height, width)))  # refuses what no size helps
+    """The size itself where the network answers for all of it, else with the next multiple of 2, 4, 8, 16 or 32."""
+    for multiple in MULTIPLES:
+        height, width = (-(-side // multiple) * multiple for side in size)
+        with suppress(ConvaeError):
+            given = output_shape(model, input_shape(model, (height, width)))[-2:]
+            if any(tuple(side * halved for side in given) == (height, width) for halved in HALVED):
+                break
+    else:
+        output_shape(model, input_shape(model, (height, width)))  # refuses what no size helps
     return height, width
 
 
 def takes_other_sizes(model: Model, size: tuple[int, int]) -> bool:
     """Whether a network answers for images of another size than this one, on which it was trained."""
     try:
-        accepted(model, (size[0] + MULTIPLE, size[1] + MULTIPLE))
+        accepted(model, (size[0] + MULTIPLES[-1], size[1] + MULTIPLES[-1]))
     except ConvaeError:
         return False
     return True

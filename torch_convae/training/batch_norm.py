@@ -82,6 +82,8 @@ def _remember(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
         return
     if layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)
-    share = 0.0 if layer.momentum is None else layer.momentum
+    share = layer.momentum
+    if share is None:  # the mean over all batches so far
+        share = 1 / int(layer.num_batches_tracked) if layer.num_batches_tracked is not None else 0.0
     layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), share)
     layer.running_var.lerp_(variance.to(layer.running_var.dtype), share)

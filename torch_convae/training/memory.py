@@ -67,7 +67,9 @@ def _kept(run: Run, phase: Phase, images: Tensor, targets: Tensor, everything: b
             return tensor
 
         x = run.images(phase.model.preprocessing(fake.from_tensor(images)))  # type: ignore[operator]
-        with run.autocast(), saved_tensors_hooks(keep, lambda tensor: tensor):
+        # What a compiler made computes with addresses, which tensors without numbers have not.
+        eager = torch.compiler.set_stance("force_eager")
+        with eager, run.autocast(), saved_tensors_hooks(keep, lambda tensor: tensor):
             functional_call(objective, state, (x, fake.from_tensor(targets)))
     return sum(storage.nbytes() for storage in found.values())
 

@@ -86,7 +86,15 @@ class Run:
         return (share, True) if len(share) else (batch[:1], False)
 
     def parts(self, batch: Tensor) -> list[Tensor]:
-        """This process's share of a batch of indices, in the parts it is computed in: as many in every process."""
+        """This process's share of a batch of indices, in the parts it is computed in: as many in every process.
+
+        Refused: a batch of fewer than there are processes.
+        """
+        if len(batch) < self.ranks.count:
+            raise ConvaeError(
+                f"A batch of {len(batch)} has no share for each of {self.ranks.count} processes. Let the order join "
+                "it with the one before, or leave it out."
+            )
         return list(self.share(batch).tensor_split(max(min(self.accumulate, len(batch) // self.ranks.count), 1)))
 
     def exchanging(self, objective: nn.Module, last: bool) -> AbstractContextManager[Any]:

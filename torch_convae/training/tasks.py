@@ -34,9 +34,10 @@ def every_image(targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Mean:
-    """A loss that is the mean over what counts in a batch, and `weight(targets)`: how much that is.
+    """A loss that is the mean over what counts in a batch, and `weight(targets)`: how much that is, without a shape.
 
-    The sums are that of loss times weight, and that of the weights.
+    The sums are that of loss times weight, and that of the weights. Where nothing counts, the loss counts for
+    nothing, whatever it is.
     """
 
     loss: Callable[[Any, Tensor, Tensor], Tensor]
@@ -44,8 +45,8 @@ class Mean:
 
     def sums(self, output: Any, x: Tensor, targets: Tensor) -> Tensor:
         """Those of a batch."""
-        weight = self.weight(targets)
-        return torch.stack([self.loss(output, x, targets).double() * weight, weight])
+        weight, loss = self.weight(targets).double(), self.loss(output, x, targets).double()
+        return torch.stack([torch.where(weight > 0, loss, 0) * weight, weight])
 
     def of(self, sums: Tensor) -> Tensor:
         """One divided by the other; 0 where nothing counts."""
@@ -53,7 +54,7 @@ class Mean:
 
     def ahead(self, targets: Tensor) -> Tensor:
         """The weight."""
-        weight = self.weight(targets)
+        weight = self.weight(targets).double()
         return torch.stack([torch.zeros_like(weight), weight])
 
 

@@ -162,7 +162,8 @@ def _of_image(image: Image.Image) -> Raster:
 
 def _array(path: Path, channels: int, dimensions: int = 3) -> Bytes:
     if not path.is_file():
-        raise ConvaeError(f"{path} is no regular file; put an array there, or remove it.")
+        what = "is no regular file; put an array there, or remove it" if path.exists() else "does not exist"
+        raise ConvaeError(f"{path} {what}.")
     try:
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

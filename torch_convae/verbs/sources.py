@@ -6,7 +6,7 @@ import argparse
 import ast
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -40,13 +40,24 @@ class Source:
     """A network with its weights, in evaluation mode, and what it is, for people.
 
     `note` is what to say of its weights once the call is accepted; `size` is that of the images it is built for,
-    where it takes no other.
+    where it takes no other; `untouched` are the parameters that the weights given for it have nothing for.
     """
 
     model: Model
     what: str
     note: str = ""
     size: tuple[int, int] | None = None
+    untouched: tuple[str, ...] = ()
+
+    def refuse_untouched(self, needed: Callable[[str], bool] = lambda _: True) -> None:
+        """Refuse to answer with random numbers where weights were given, but none for the layers that are `needed`."""
+        paths = dict.fromkeys(name.rpartition(".")[0] for name in self.untouched)
+        if missing := [path for path in paths if needed(path)]:
+            more = f" and {len(missing) - 1} more layers" if len(missing) > 1 else ""
+            raise ConvaeError(
+                f"{self.what} has no weights for {missing[0]}{more}, whose random numbers would answer. Give a file "
+                "that holds them, or train them: python -m torch_convae.train --list."
+            )
 
     def announce(self) -> None:
         """Say on stderr what there is to say of the weights."""
@@ -160,7 +171,7 @@ def _named(name: str, weights: str | None, options: dict[str, Any]) -> Source:
     note = f"{weights}: {str(plan).split(chr(10), 1)[0]}" if plan.skipped or plan.untouched else ""
     if "order" in inspect.signature(MODELS[name]).parameters and "order" not in options:
         note = f"{note}\n{weights} {ORDER}".lstrip()
-    return Source(model, f"{written} with {weights}", note, size)
+    return Source(model, f"{written} with {weights}", note, size, tuple(plan.untouched))
 
 
 def _own_size(model: nn.Module, name: str, options: dict[str, Any]) -> tuple[int, int] | None:
