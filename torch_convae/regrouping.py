@@ -19,6 +19,7 @@ from .weights import head_path
 
 HELD = 0.1  # of train, where there is no val: what is trained on says nothing of how sure a network may be
 MOST_MASKS = 64  # with which a temperature is found
+LEAST = 30  # images, or pixels: of a few that are all right, one would make the network certain of everything
 BATCH = 32
 
 
@@ -73,12 +74,14 @@ def calibrate(regrouping: Regrouping, phase: Phase, run: Run) -> dict[str, Any]:
     """Divide the network's logits by the temperature that suits the held images; what that does on test."""
     void = VOID if regrouping.data.task == "masks" else None
     held = _logits(regrouping.held, phase, run, void)
-    found = temperature(held)
+    few = sum(len(truth) for _, truth in held) < LEAST
+    found = 1.0 if few else temperature(held)
     test = _logits(regrouping.data.splits["test"], phase, run, void)
     worth: dict[str, Belief] = {"before": belief(test), "after": belief(test, found)}
     divide_logits(phase.model.get_submodule(head_path(phase.model)), found)
     figures = {name: asdict(each) for name, each in worth.items()}
-    return {"on": regrouping.where, "temperature": round(found, 4), **figures}
+    where = regrouping.where + (", too few to divide the logits by" if few else "")
+    return {"on": where, "temperature": round(found, 4), **figures}
 
 
 def _logits(split: Split | FileSplit, phase: Phase, run: Run, void: int | None) -> list[tuple[Tensor, Tensor]]:

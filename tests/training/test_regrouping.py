@@ -61,14 +61,27 @@ def test_the_figures_before_are_those_of_the_old_network(trained: Path, class_fo
     assert figures["after_finetune"]["accuracy"] == summary(regrouped)["test_accuracy"]
 
 
-def test_it_says_what_it_was_calibrated_with_and_the_saved_network_is(class_folder: Path, regrouped: Path) -> None:
-    calibration = summary(regrouped)["regrouped"]["calibration"]
+def test_it_says_what_it_was_calibrated_with_and_the_saved_network_is(
+    train: Any, drawn_classes: Callable[..., Path], trained: Path, tmp_path: Path
+) -> None:
+    many = drawn_classes(tmp_path / "many", each=140)
+    command = ("--data", many, "--weights", trained, "--classes", GROUPS, "--epochs", "0,1,0", "--out", "many_run")
+    assert train(*command).code == 0
+    calibration = summary(tmp_path / "many_run")["regrouped"]["calibration"]
     assert calibration["on"] == "a tenth of train, held out"
-    assert 0.05 < calibration["temperature"] < 20
-    data = torch_convae.data.load_data(torch_convae.data.Request(str(class_folder))).splits["test"]
-    probabilities = torch_convae.load(regrouped).predict(data.images)
+    assert calibration["temperature"] != 1
+    assert calibration["after"]["nll"] < calibration["before"]["nll"]
+    data = torch_convae.data.load_data(torch_convae.data.Request(str(many))).splits["test"]
+    probabilities = torch_convae.load(tmp_path / "many_run").predict(data.images)
     likelihood = probabilities.log().gather(1, (data.targets > 0).long()[:, None]).mean().item()
     assert calibration["after"]["nll"] == pytest.approx(-likelihood, rel=1e-3)
+
+
+def test_a_handful_of_images_makes_no_network_certain(regrouped: Path) -> None:
+    calibration = summary(regrouped)["regrouped"]["calibration"]
+    assert calibration["on"] == "a tenth of train, held out, too few to divide the logits by"
+    assert calibration["temperature"] == 1
+    assert calibration["after"] == calibration["before"]
 
 
 def test_class_weights_are_those_of_the_new_classes(
