@@ -70,6 +70,7 @@ def test_it_says_what_it_was_calibrated_with_and_the_saved_network_is(
     calibration = summary(tmp_path / "many_run")["regrouped"]["calibration"]
     assert calibration["on"] == "a tenth of train, held out"
     assert calibration["temperature"] != 1
+    assert 0.05 < calibration["temperature"] < 20
     assert calibration["after"]["nll"] < calibration["before"]["nll"]
     data = torch_convae.data.load_data(torch_convae.data.Request(str(many))).splits["test"]
     probabilities = torch_convae.load(tmp_path / "many_run").predict(data.images)

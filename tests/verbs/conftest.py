@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import bridge
 from torch_convae import create
 from torch_convae.models import MODELS
 
@@ -94,3 +95,11 @@ def pictures(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / folder
 
     return draw
+
+
+@pytest.fixture
+def headless(tmp_path: Path) -> tuple[str, ...]:
+    """A VGG16 with a top, on the command line, and a weights file that holds nothing for the top."""
+    bridge.save(create("vgg16", widths=(4, 4, 4, 4, 4)), tmp_path / "base.h5")
+    options = ("classes=3", "size=32", "widths=4,4,4,4,4", "hidden=5")
+    return ("vgg16", *(word for option in options for word in ("--option", option)), "--weights", "base.h5")

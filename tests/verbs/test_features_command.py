@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-import bridge
 import torch_convae
 from torch_convae.models import MODELS
 from torch_convae.verbs.rasters import read_pixels
@@ -207,20 +206,8 @@ def test_the_command_is_a_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("layer", "code"), [("block5_conv3", 0), ("flatten", 0), ("fc1", 2), ("predictions", 2)])
 def test_layers_in_front_of_those_without_weights_are_given_and_no_others(
-    layer: str, code: int, command: Any, pictures: Any, tmp_path: Path
+    layer: str, code: int, command: Any, pictures: Any, headless: tuple[str, ...]
 ) -> None:
-    network = (
-        "vgg16",
-        "--option",
-        "classes=3",
-        "--option",
-        "size=32",
-        "--option",
-        "widths=4,4,4,4,4",
-        "--option",
-        "hidden=5",
-    )
-    bridge.save(torch_convae.create("vgg16", widths=(4, 4, 4, 4, 4)), tmp_path / "base.h5")
-    answer = command("features", *network, pictures(1, (32, 32)), "--weights", tmp_path / "base.h5", "--layer", layer)
+    answer = command("features", *headless, pictures(1, (32, 32)), "--layer", layer)
     assert answer.code == code, answer
     assert code == 0 or "has no weights for head.fc1" in answer.line

@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 
-import bridge
 import torch_convae
 from torch_convae.pictures.colours import class_colours
 from torch_convae.predict import Windows, grow, slide
@@ -453,22 +452,9 @@ def test_an_image_is_no_sequence(run: Any, command: Any, pictures: Any) -> None:
 
 @pytest.mark.parametrize("verb", ["predict", "explain"])
 def test_layers_that_the_given_weights_have_nothing_for_answer_nothing(
-    verb: str, command: Any, pictures: Any, tmp_path: Path
+    verb: str, command: Any, pictures: Any, headless: tuple[str, ...]
 ) -> None:
-    network = (
-        "vgg16",
-        "--option",
-        "classes=3",
-        "--option",
-        "size=32",
-        "--option",
-        "widths=4,4,4,4,4",
-        "--option",
-        "hidden=5",
-    )
-    base = torch_convae.create("vgg16", widths=(4, 4, 4, 4, 4))
-    bridge.save(base, tmp_path / "base.h5")
-    answer = command(verb, *network, pictures(1, (32, 32)), "--weights", tmp_path / "base.h5", "--out", "said")
+    answer = command(verb, *headless, pictures(1, (32, 32)), "--out", "said")
     assert answer.code == 2
     assert "has no weights for head.fc1 and 2 more layers, whose random numbers would answer" in answer.line
     assert not Path("said").exists()

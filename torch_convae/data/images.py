@@ -28,12 +28,17 @@ class Header:
     height: int
 
 
+def check_regular(path: Path, what: str) -> None:
+    """Refuse a path where `what` cannot be read from: nothing is there, or what could block a reader."""
+    if not path.is_file():
+        found = f"is no regular file; put {what} there, or remove it" if path.exists() else "does not exist"
+        raise ConvaeError(f"{path} {found}.")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """The Pillow image of a regular file; whatever opening or decoding it raises becomes a `ConvaeError`."""
-    if not path.is_file():
-        what = "is no regular file; put an image there, or remove it" if path.exists() else "does not exist"
-        raise ConvaeError(f"{path} {what}.")
+    check_regular(path, "an image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.folders import frames as frames_in
-from ..data.images import opened, read_header, upright
+from ..data.images import check_regular, opened, read_header, upright
 from ..errors import ConvaeError
 
 Bytes = NDArray[np.uint8]
@@ -161,9 +161,7 @@ def _of_image(image: Image.Image) -> Raster:
 
 
 def _array(path: Path, channels: int, dimensions: int = 3) -> Bytes:
-    if not path.is_file():
-        what = "is no regular file; put an array there, or remove it" if path.exists() else "does not exist"
-        raise ConvaeError(f"{path} {what}.")
+    check_regular(path, "an array")
     try:
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
