@@ -5,7 +5,7 @@ from .apply import load
 from .convert import convert
 from .errors import BridgeError
 from .formats import read
-from .match import match
+from .matching.match import match
 from .options import Choices
 from .plan import Copy, Plan
 from .preprocessing import Preprocessing

@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 from . import BridgeError, Choices, Plan, Report, Source, __version__, convert, match, read
 from .adapt import read_classes
+from .command.factory import build
+from .command.printing import complain, prepare, say
+from .command.stopping import Stopped, stoppable
 from .errors import one_line
-from .factory import build
 from .hdf5 import LARGEST
 from .naming.names import SCHEMES
 from .plan import table
-from .printing import complain, prepare, say
 from .source import Shape
-from .stopping import Stopped, stoppable
 from .verify import verify_file
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from .arguments import check_module
 from .errors import BridgeError
 from .formats import read
-from .match import planned, prepared
+from .matching.match import planned, prepared
+from .matching.slots import tensor_of
 from .options import Choices, Options
 from .plan import Copy, Plan
-from .slots import tensor_of
 from .source import Array, Source, from_arrays
 from .torch_files import from_state_dict
 

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from . import atomic, tail
 from .adaptation import adapted
 from .errors import BridgeError
+from .files import atomic, tail
 from .flattening.flatten import doubts
 from .formats import read
-from .image_notes import image_notes
-from .inside import note_on
+from .layers.normalised import turned
+from .layers.recurrent import special
+from .layers.transform import Transform, identity
+from .layers.unclassed import guessed
+from .matching.image_notes import image_notes
+from .matching.inside import note_on
 from .naming import names
-from .normalised import turned
 from .options import Choices, Options
-from .recurrent import special
 from .source import Source, split
 from .state_dict import Entry, as_state, chosen_model, entries
 from .torch_files import pickled_files, safetensors_files
-from .transform import Transform, identity
-from .unclassed import guessed
 from .version import VERSION
 from .write import KERAS_ENDINGS, write_source, write_state
 

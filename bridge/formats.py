@@ -8,13 +8,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from . import tail, torch_files
+from . import torch_files
 from .arguments import check_path
-from .beside import Said
 from .errors import BridgeError, is_strange
+from .files import tail
+from .files.long_names import refuse_long
 from .hdf5 import LARGEST, bytes_of, open_file, regular, shown
 from .keras_files import archive, keras_0, keras_h5, keras_v3
-from .long_names import refuse_long
+from .layers.beside import Said
 from .options import Options
 from .source import Source
 

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, TypedDict
 
-from .beside import Said
 from .errors import BridgeError
+from .layers.beside import Said
 from .source import Shape, Source, split
 
 Rename = Mapping[str, str] | Sequence[tuple[str, str]]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .layers.transform import Transform
 from .preprocessing import Preprocessing
 from .source import Shape
-from .transform import Transform
 
 WIDEST = 100  # characters of a column
 

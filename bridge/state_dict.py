@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .convolved import as_convolution, as_linear
-from .directions import half_of
 from .errors import BridgeError
 from .flattening.flatten import OF_ROWS, maps_of
-from .inside import Model, model_with_names
-from .layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
+from .layers.convolved import as_convolution, as_linear
+from .layers.directions import half_of
+from .layers.layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
+from .layers.normalised import transform_of
+from .layers.transform import Transform, identity
+from .matching.inside import Model, model_with_names
 from .naming import names
-from .normalised import transform_of
 from .options import Options, shortened
 from .source import Source, split
 from .torch_files import from_state_dict
-from .transform import Transform, identity
 
 VECTORS = frozenset({"BatchNormalization", "LayerNormalization", "PReLU"})
 WRAPPERS = frozenset({"TimeDistributed", "Bidirectional", "RNN"})

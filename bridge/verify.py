@@ -12,7 +12,8 @@ from .apply import Weights, load, source_of
 from .arguments import check_module, check_number
 from .errors import BridgeError
 from .flattening.flatten import doubts, flattened
-from .match import planned, prepared
+from .matching.match import planned, prepared
+from .matching.slots import tensor_of, unlike_keras
 from .options import Choices, Options
 from .plan import Plan
 from .proof.adapted import as_adapted
@@ -21,7 +22,6 @@ from .proof.layers import prove
 from .proof.live import keras_outputs
 from .proof.outputs import Recorded, compared, recorded
 from .proof.report import Proof, Report
-from .slots import tensor_of, unlike_keras
 from .source import Array, Source
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ def within(name: str, *packages: str) -> bool:
 
 def test_the_table_below_reads_the_files_it_speaks_of() -> None:
     found = {module_of(path): set(imported(path)) for path in CODE}
-    assert "bridge.match.match" in found["bridge"]
+    assert "bridge.matching.match.match" in found["bridge"]
     assert "torch_convae.models.vgg.VGG16Encoder" in found["torch_convae.models.unet"]
     assert "torch_convae.errors.ConvaeError" in found["torch_convae.models"]
 

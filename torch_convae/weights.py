@@ -15,8 +15,8 @@ from torch import nn
 
 import bridge
 from bridge.adapt.classes import classes as regroup
+from bridge.matching.slots import places
 from bridge.naming.names import scheme
-from bridge.slots import places
 
 from .errors import ConvaeError
 from .files import write_whole

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..epsilon import default_epsilon
 from ..errors import BridgeError
-from ..layouts import kind_of_torch_weight
+from ..layers.epsilon import default_epsilon
+from ..layers.layouts import kind_of_torch_weight
 from ..naming import names
 from ..options import shortened
 from ..source import Array, Source, Stored, split

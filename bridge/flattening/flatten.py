@@ -16,11 +16,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from ..beside import Beside, Map, map_of, values_of
 from ..errors import BridgeError
+from ..layers.beside import Beside, Map, map_of, values_of
+from ..layers.transform import Transform
 from ..options import Flattened, Options
 from ..source import Shape, Source
-from ..transform import Transform
 from .followed import followed, ranks
 from .guessed import guessed
 from .maps import FIRST, LAST, Flat

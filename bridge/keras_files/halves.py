@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ..directions import BIDIRECTIONAL, SIDES, side_of, sided
+from ..layers.directions import BIDIRECTIONAL, SIDES, side_of, sided
 from ..source import Shape
 from .spelling import Spelled
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from ..beside import Said
 from ..errors import BridgeError
 from ..hdf5 import Dataset, File, Group
+from ..layers.beside import Said
 from ..naming import vgg_names
 from ..source import Shape, Source, Stored
 from . import old_arrays

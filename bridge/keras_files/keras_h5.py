@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import architecture
-from ..beside import Said
 from ..errors import BridgeError
 from ..hdf5 import Dataset, File, Group, listed, shown
+from ..layers.beside import Said
 from ..source import Source, Stored
 from . import json_data, old_arrays
 from .halves import is_model, with_sides

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..architecture import layers, walk, wrapped
-from ..beside import Said
 from ..errors import BridgeError
+from ..layers.beside import Said
 from ..naming.auto_names import auto_prefix
 from ..options import shortened
 from ..source import Shape, Stored, split

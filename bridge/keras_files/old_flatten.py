@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from ..beside import Beside, Said, map_of
 from ..errors import BridgeError
 from ..flattening.flatten import flattened
 from ..flattening.sizes import Sizes
+from ..layers.beside import Beside, Said, map_of
 from ..source import Shape, Source, Stored, split
 from .changes import refilled
 

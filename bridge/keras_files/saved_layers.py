@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..directions import BIDIRECTIONAL, SIDES, sided
 from ..errors import BridgeError
 from ..hdf5 import shown
+from ..layers.directions import BIDIRECTIONAL, SIDES, sided
 from ..source import Stored
 from .configured import Configured
 from .saved import CELLS, LAYERS, Saved

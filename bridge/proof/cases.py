@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..beside import Map
-from ..epsilon import MODERN, default_epsilon
-from ..layouts import RECURRENT
-from ..notes import HARD_GATES_UNTIL, NORMALISATIONS
+from ..layers.beside import Map
+from ..layers.epsilon import MODERN, default_epsilon
+from ..layers.layouts import RECURRENT
+from ..layers.recurrent import OURS, computed_by_layer, computed_by_module, config_of
+from ..matching.notes import HARD_GATES_UNTIL, NORMALISATIONS
+from ..matching.pairing import kind_of_layer
+from ..matching.slots import Place, places, tensor_of
 from ..options import Options, renamed
-from ..pairing import kind_of_layer
 from ..plan import Copy, Plan
-from ..recurrent import OURS, computed_by_layer, computed_by_module, config_of
-from ..slots import Place, places, tensor_of
 from ..source import Array, Source, split
 from .trial import Case
 from .twin import one_level, twin

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..layouts import KINDS, Layout
+from ..layers.layouts import KINDS, Layout
+from ..matching.slots import tensor_of
 from ..plan import Copy
-from ..slots import tensor_of
 from ..source import Array, Source
 from .cases import Layer, case_of, weights_of
 from .numbers import placed

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from ..beside import Map
+from ..layers.beside import Map
 from ..source import Array, Shape
 from .trial import flat_channels_first
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..beside import Beside, Map
+from ..layers.beside import Beside, Map
 from ..source import Array
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import BridgeError
+from ..files.integrity import damaged
 from ..hdf5 import shown
 from ..hdf5.opening import Bytes
-from ..integrity import damaged
 from ..keras_files import archive
 from . import torch_pickle
 from .pickles import LARGEST, PickleError

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import integrity
 from ..errors import BridgeError
+from ..files import integrity
+from ..files.integrity import Described
 from ..hdf5 import shown
 from ..hdf5.opening import Bytes
-from ..integrity import Described
 from .places import Place, is_shape, itemsize, opened, raw
 
 DTYPES = {

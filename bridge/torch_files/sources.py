@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .. import integrity, preprocessing
+from .. import preprocessing
 from ..errors import BridgeError
+from ..files import integrity
+from ..files.long_names import refuse_long
 from ..hdf5 import shown
 from ..keras_files.archive import Member
-from ..long_names import refuse_long
 from ..source import Array, Source, Stored
 from . import pickled_files, safetensors_files
 from .pickled_files import Part, Saved

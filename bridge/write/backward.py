@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BridgeError
-from ..layouts import kind_of_torch_weight
-from ..match import planned
+from ..layers.layouts import kind_of_torch_weight
+from ..layers.transform import Transform
+from ..matching.match import planned
+from ..matching.slots import tensor_of
 from ..naming import names
 from ..options import Options
-from ..slots import tensor_of
 from ..source import Shape, Source, split
 from ..state_dict import Entry, entries
-from ..transform import Transform
 
 SECOND_BIAS, FIRST_BIAS = "bias_hh", "bias_ih"
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import tail
 from ..errors import BridgeError
+from ..files import tail
 from ..source import Array, Source
 
 WEIGHTS = "model.weights.h5"  # the member of a .keras archive

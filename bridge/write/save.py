@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .. import tail
 from ..arguments import check_module
-from ..atomic import destination, refuse_same, replacing
 from ..errors import BridgeError
+from ..files import tail
+from ..files.atomic import destination, refuse_same, replacing
 from ..formats import read
+from ..layers.transform import Transform
+from ..matching.slots import unlike_keras
 from ..options import Choices, Options
-from ..slots import unlike_keras
 from ..source import Source, split
-from ..transform import Transform
 from . import legacy, patched
 from .backward import of_module, of_state
 from .structure import layers_of

@@ -8,12 +8,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..flattening.flatten import OF_ROWS, maps_of
-from ..layouts import KINDS, RECURRENT, Layout
+from ..layers.layouts import KINDS, RECURRENT, Layout
+from ..layers.transform import Transform
+from ..matching.slots import Place, Places, Slot, places, tensor_of
 from ..naming.auto_names import in_order
 from ..options import Options
-from ..slots import Place, Places, Slot, places, tensor_of
 from ..source import Shape, Source, Stored, split
-from ..transform import Transform
 from .backward import Piece, arrays
 
 

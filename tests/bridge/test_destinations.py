@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import bridge
-from bridge.atomic import refuse_same, replacing
+from bridge.files.atomic import refuse_same, replacing
 
 ROOT = Path(__file__).resolve().parents[2]
 Place = Callable[[Path], Any]

@@ -14,9 +14,9 @@ from torch import nn
 
 import bridge
 from bridge.flattening.flatten import maps_of
+from bridge.layers.transform import Transform
 from bridge.options import Options
 from bridge.source import Source, from_arrays
-from bridge.transform import Transform
 
 
 def weights(**kernels: tuple[int, ...]) -> Source:

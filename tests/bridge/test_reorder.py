@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.reorder import write_permuted
+from bridge.layers.reorder import write_permuted
 
 TYPES = [
     torch.float32,

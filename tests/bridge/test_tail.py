@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import bridge
+from bridge.files.tail import LENGTH
 from bridge.hdf5 import superblock
-from bridge.tail import LENGTH
 
 Make = Callable[[Path], Path]
 

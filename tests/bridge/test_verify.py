@@ -15,7 +15,7 @@ from torch import nn
 
 import bridge
 from bridge import rnn
-from bridge.layouts import KINDS
+from bridge.layers.layouts import KINDS
 from bridge.verify import Report, verify, verify_file
 
 Loaded = tuple[nn.Module, Path]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from .errors import BridgeError
+from ..errors import BridgeError
 
 
 def build(spec: str) -> nn.Module:

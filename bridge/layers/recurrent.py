@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from . import rnn
+from .. import rnn
+from ..naming.auto_names import DEEPEST
+from ..source import Source
 from .directions import side_of
 from .layouts import RECURRENT, kind_of_weights
-from .naming.auto_names import DEEPEST
-from .source import Source
 
 OURS = (rnn.SimpleRNN, rnn.LSTM, rnn.GRU)
 TORCH = {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .architecture import layers, walk
-from .flattening.flatten import ranks_of
+from ..architecture import layers, walk
+from ..flattening.flatten import ranks_of
+from ..options import shortened
+from ..source import Shape, Source, split
 from .layouts import AS_IS, Layout, kind_of_weights
-from .options import shortened
-from .source import Shape, Source, split
 from .transform import Transform
 
 KIND = "LayerNormalization"

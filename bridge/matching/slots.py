@@ -11,10 +11,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from .errors import BridgeError
-from .layouts import COUNTERS, RECURRENT, kinds_of_module
-from .naming import names
-from .source import Shape
+from ..errors import BridgeError
+from ..layers.layouts import COUNTERS, RECURRENT, kinds_of_module
+from ..naming import names
+from ..source import Shape
 
 _RECURRENT = re.compile(r"(?P<role>(weight|bias)_[ih]h)_l(?P<level>\d+)(?P<backward>_reverse)?")
 _SEPARABLE: dict[type[nn.Module], str] = {nn.Conv1d: "SeparableConv1D", nn.Conv2d: "SeparableConv2D"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .adapt.axes import perhaps_transposed
+from ..adapt.axes import perhaps_transposed
+from ..options import shortened
+from ..source import Source
 from .layouts import kind_of_weights
-from .options import shortened
-from .source import Source
 
 GUESSED = (
     "{layers}: the file does not say the class, and a {kind} of one channel has the shapes of other convolutions, "

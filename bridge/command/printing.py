@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TextIO
 
-from .errors import BridgeError
+from ..errors import BridgeError
 
 
 def prepare() -> None:

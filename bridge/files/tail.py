@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import BridgeError
-from .hdf5 import superblock
-from .hdf5.opening import Bytes
+from ..errors import BridgeError
+from ..hdf5 import superblock
+from ..hdf5.opening import Bytes
 from .integrity import of_bytes
 
 ZIP = b"PK\x03\x04"

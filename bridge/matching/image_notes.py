@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .adapt.change import described
-from .adapt.first import first_convolutions
-from .architecture import KerasLayer, walk
-from .errors import BridgeError
-from .preprocessing import for_model_name
-from .source import Source
+from ..adapt.change import described
+from ..adapt.first import first_convolutions
+from ..architecture import KerasLayer, walk
+from ..errors import BridgeError
+from ..preprocessing import for_model_name
+from ..source import Source
 
 
 def image_notes(source: Source) -> list[str]:

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .directions import side_of
-from .errors import BridgeError
-from .naming import names as naming
-from .naming.auto_names import DEEPEST, auto_prefix
-from .naming.densenet_names import today
-from .options import shortened
+from ..errors import BridgeError
+from ..layers.directions import side_of
+from ..naming import names as naming
+from ..naming.auto_names import DEEPEST, auto_prefix
+from ..naming.densenet_names import today
+from ..options import shortened
 from .slots import Places
 
 

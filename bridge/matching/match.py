@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from .adaptation import adapted
-from .arguments import check_module
-from .errors import BridgeError
-from .flattening.flatten import OF_ROWS, doubts
+from ..adaptation import adapted
+from ..arguments import check_module
+from ..errors import BridgeError
+from ..flattening.flatten import OF_ROWS, doubts
+from ..keras_files.old_arrays import told
+from ..layers.layouts import KINDS, Layout, kind_of_weights
+from ..layers.normalised import transform_of
+from ..layers.recurrent import refusal
+from ..layers.transform import Transform, identity
+from ..options import Choices, Options, shortened
+from ..plan import Copy, Plan
+from ..source import Source, split
 from .image_notes import image_notes
 from .inside import nearest, note_on
-from .keras_files.old_arrays import told
-from .layouts import KINDS, Layout, kind_of_weights
-from .normalised import transform_of
 from .notes import notes_on
-from .options import Choices, Options, shortened
-from .plan import Copy, Plan
-from .recurrent import refusal
 from .sides import Sides, paired
 from .slots import Place, Places, Slot, tensor_of
-from .source import Source, split
-from .transform import Transform, identity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -9,9 +9,9 @@ from math import prod
 import torch
 from torch import Tensor
 
+from ..source import Array, Shape
 from .beside import Beside, Map
 from .reorder import write_permuted
-from .source import Array, Shape
 
 
 @dataclass(frozen=True)

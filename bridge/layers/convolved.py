@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isqrt, prod
 
-from .errors import BridgeError
-from .source import Shape, Source
+from ..errors import BridgeError
+from ..source import Shape, Source
 from .transform import Transform
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
-from .epsilon import APPLICATIONS, MODERN, default_epsilon, epsilon_of
-from .normalised import open_order
-from .recurrent import config_of
+from ..layers.epsilon import APPLICATIONS, MODERN, default_epsilon, epsilon_of
+from ..layers.normalised import open_order
+from ..layers.recurrent import config_of
+from ..source import Source
 from .slots import Place
-from .source import Source
 
 NORMALISATIONS = frozenset({"BatchNormalization", "LayerNormalization", "GroupNormalization"})
 HARD_GATES_UNTIL = (2, 3)  # from 2.3.0 on the gates of LSTM and GRU are sigmoid where nothing else is said

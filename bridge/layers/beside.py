@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from .source import Array, Shape
+from ..source import Array, Shape
 
 
 @dataclass(frozen=True)

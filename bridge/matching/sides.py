@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .flattening.flatten import Maps, maps_of
+from ..flattening.flatten import Maps, maps_of
+from ..options import Options, renamed
+from ..source import Shape, Source, split
 from .inside import Model, model_for
-from .options import Options, renamed
 from .pairing import LayerShapes, kind_of_layer, paths_by_name, paths_by_order, refuse_unknown, unnamed
 from .slots import Places, places
-from .source import Shape, Source, split
 
 
 @dataclass(frozen=True)

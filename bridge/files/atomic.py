@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
-from .arguments import check_path
-from .errors import BridgeError
+from ..arguments import check_path
+from ..errors import BridgeError
 
 OPEN_FILES = Path("/proc/self/fd")  # where Linux has a name for a file that has none
 NO_SUCH_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)

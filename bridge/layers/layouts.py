@@ -9,8 +9,8 @@ from math import prod
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import rnn
-from .source import Shape
+from .. import rnn
+from ..source import Shape
 from .transform import Transform
 
 

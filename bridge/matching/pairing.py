@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
-from .directions import side_of
-from .errors import BridgeError
-from .layouts import KINDS, kind_of_torch_weight, kind_of_weights
-from .naming import names as naming
-from .naming.auto_names import DEEPEST, in_order
-from .naming.forms import places_of
-from .naming.order import by_order
-from .options import Options, slashed
+from ..errors import BridgeError
+from ..layers.directions import side_of
+from ..layers.layouts import KINDS, kind_of_torch_weight, kind_of_weights
+from ..naming import names as naming
+from ..naming.auto_names import DEEPEST, in_order
+from ..naming.forms import places_of
+from ..naming.order import by_order
+from ..options import Options, slashed
+from ..source import Shape, Source
 from .slots import Place, Places
-from .source import Shape, Source
 
 LayerShapes = Mapping[str, Mapping[str, Shape]]  # layer -> role -> shape
 

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .errors import BridgeError
-from .source import Array, Shape
+from ..errors import BridgeError
+from ..source import Array, Shape
 
 # Two entries of a header: the digests of the tensors, in the order of their names, and that of the header.
 TENSORS, HEADER = "sha256", "sha256_header"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import BridgeError
-from .hdf5 import shown
+from ..errors import BridgeError
+from ..hdf5 import shown
 
 LONGEST = 20_000  # characters; Keras itself writes names of some thousands where it is told to
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ..source import Source
 from .recurrent import config_of
-from .source import Source
 
 MODERN = 1e-3
 # DenseNets and ResNets of keras-applications, by the first layer of their second block, and what they call the others.

@@ -1,0 +1,1 @@
+"""What the numbers of one layer are: in Keras, in PyTorch, and how one becomes the other."""
