@@ -194,3 +194,6 @@ def same(saved: Any, randomised: Any, images: Any) -> Callable[..., bridge.Plan]
         return plan
 
     return compare
+
+
+# Reading runs in processes of its own that report how much memory they took.

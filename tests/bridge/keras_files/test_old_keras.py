@@ -15,7 +15,7 @@ from torch import nn
 import bridge
 from bridge import rnn
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 Steps = list[tuple[str, nn.Module]]
 
 

@@ -19,7 +19,7 @@ import bridge
 from bridge.hdf5 import open_file
 from bridge.keras_files import keras_0
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 Draw = Callable[..., np.ndarray]
 Steps = list[tuple[str, nn.Module]]
 RELU, POOL, FLATTEN = ("", nn.ReLU()), ("", nn.MaxPool2d(2)), ("", nn.Flatten())

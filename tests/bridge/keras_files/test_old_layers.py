@@ -18,7 +18,7 @@ import bridge
 from bridge.keras_files import old_arrays
 from bridge.source import Stored
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 Arrays = Mapping[str, np.ndarray]
 
 

@@ -22,7 +22,7 @@ from bridge.hdf5 import isolation, open_file
 from bridge.hdf5.tree import datasets, size
 from bridge.torch_files import pickled_files, safetensors_files
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 SIGNATURES = (b"TREE", b"SNOD", b"HEAP", b"GCOL", b"OHDR", b"FRHP", b"FSHD", b"BTHD", b"\x89HDF", b"PK", b"ustar")
 LARGEST_FIXTURE = 200_000
 SLOWEST = 15.0  # seconds

@@ -17,7 +17,7 @@ import torch
 import bridge
 from bridge.files.atomic import refuse_same, replacing
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 Place = Callable[[Path], Any]
 FORMER = b"what was there before"
 

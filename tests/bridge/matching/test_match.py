@@ -327,9 +327,6 @@ def test_a_module_of_a_kind_that_is_not_known_is_said_so(keras: Any, randomised:
         bridge.load(chain(("words", nn.LSTMCell(4, 3))), path)
 
 
-AUTONAMED = ["conv2d_{}", "batch_normalization_{}"]
-
-
 def numbered(numbers: Draw, conv: list[str], bn: list[str]) -> dict[str, dict[str, np.ndarray]]:
     """Pairs of a convolution and a normalisation, each with other numbers."""
     layers: dict[str, dict[str, np.ndarray]] = {}

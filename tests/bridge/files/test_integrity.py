@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import bridge
-from bridge import integrity
+from bridge.files import integrity
 from bridge.torch_files import pickled_files, safetensors_files
 
 State = dict[str, torch.Tensor]

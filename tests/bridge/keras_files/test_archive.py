@@ -19,7 +19,7 @@ import torch
 import bridge
 from bridge.keras_files import archive, json_data, keras_v3
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 GENUINE = FIXTURES / "keras3_k380_shared.keras"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 BOMB = 5 << 20

@@ -19,7 +19,7 @@ from hdf5_values import drawn, held
 from bridge import BridgeError
 from bridge.hdf5 import File, isolation, open_file, process
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from hdf5_values import drawn, held
 from bridge import BridgeError
 from bridge.hdf5 import Dataset, Group, listed, open_file
 
-ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = ("<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "i1", "u1", "<i2", ">i4", "<i8", ">u2", "<u4", ">u8")
 PACKED: dict[str, dict[str, Any]] = {
     "as it is": {},

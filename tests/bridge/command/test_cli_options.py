@@ -1,7 +1,6 @@
 """Pairing by order, adapting and proving, on the command line."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from safetensors.torch import load_file
 
 import bridge
 
-Draw = Callable[..., np.ndarray]
 FACTORY = """
 import torch
 from torch import nn
@@ -35,14 +33,14 @@ def made(keras: Any, randomised: Any, saved: Any) -> Path:
     x = inputs = layers.Input((8, 7, 3))
     x = layers.BatchNormalization(name="norm")(layers.Conv2D(6, 3, name="conv_in")(x))
     x = layers.Conv2D(4, 1, name="conv_out")(layers.ReLU(name="relu")(x))
-    (Path(__file__).parents[2] / "factory_of_tests.py").write_text(FACTORY)
+    (Path(__file__).parents[3] / "factory_of_tests.py").write_text(FACTORY)
     return saved(randomised(keras.Model(inputs, x)))
 
 
 @pytest.fixture(autouse=True)
 def _tidy() -> Any:
     yield
-    (Path(__file__).parents[2] / "factory_of_tests.py").unlink(missing_ok=True)
+    (Path(__file__).parents[3] / "factory_of_tests.py").unlink(missing_ok=True)
 
 
 INTO = ("--into", "factory_of_tests:network")

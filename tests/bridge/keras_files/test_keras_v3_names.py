@@ -1,0 +1,95 @@
+"""What layers are called where the archive holds no names, and where names are the user's own."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from models_of_every_class import (
+    MODELS,
+    assert_holds,
+    held,
+    many,
+    read,
+    weights_in,
+    without_names,
+)
+from torch import nn
+
+import bridge
+
+FORMS = ("weights.h5", "keras", "weights.json")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_names_come_from_the_configuration_where_the_file_has_none(
+    name: str, keras: Any, randomised: Callable[..., Any], save: Callable[..., Path]
+) -> None:
+    model = randomised(MODELS[name](keras))
+    source = read(without_names(save(model, "weights.h5")), json.loads(model.to_json()))
+    assert_holds(source, held(model))
+    assert list(source) == list(held(model))
+    assert source.notes == ("Layer names come from the model's configuration.",)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_class_and_order_stand_for_names_that_nothing_tells(
+    form: str, keras: Any, randomised: Callable[..., Any], save: Callable[..., Path]
+) -> None:
+    model = randomised(MODELS["plain"](keras))
+    path = save(model, form)
+    for each in path.parent.glob("*.h5"):
+        without_names(each)
+    if form == "keras":
+        path = without_names(weights_in(path, path.parent))
+    source, expected = read(path), held(model)
+    assert source["conv2d_1/kernel"].tobytes() == expected["conv2d/kernel"].tobytes(), "the second, not the first"
+    assert {layer: sorted(shapes) for layer, shapes in source.layers.items()} == {
+        "conv2d": ["bias", "kernel"],
+        "conv2d_1": ["kernel"],
+        "batch_normalization": ["beta", "gamma", "moving_mean", "moving_variance"],
+        "batch_normalization_1": ["beta", "moving_mean", "moving_variance"],
+        "dense": ["bias", "kernel"],
+        "dense_1": ["bias", "kernel"],
+    }
+    assert source.notes[0].startswith("Layer names are not in the file: class and order")
+    assert source.notes[1].startswith(
+        "batch_normalization_1 (BatchNormalization): one of gamma and beta is there and the file does not say which; "
+        "it is read as beta"
+    )
+    assert source.notes[2].startswith("The file does not say the model's order")
+
+
+def test_layers_of_a_class_stay_in_order_beyond_ten(
+    keras: Any, randomised: Callable[..., Any], save: Callable[..., Path]
+) -> None:
+    model = randomised(many(keras))
+    kernels = [array for key, array in held(model).items() if key.endswith("kernel")]
+    source = read(without_names(save(model, "weights.h5")))
+    found = [key for key in source if key.endswith("kernel")]
+    assert found == ["conv2d/kernel", *(f"conv2d_{index}/kernel" for index in range(1, 12)), "dense/kernel"]
+    assert [source[key].tobytes() for key in found] == [array.tobytes() for array in kernels]
+
+
+def test_convolutions_without_names_find_their_places_by_rank(
+    keras: Any,
+    randomised: Callable[..., Any],
+    save: Callable[..., Path],
+    chain: type[nn.Module],
+    images: Callable[..., np.ndarray],
+    assert_same: Callable[..., None],
+) -> None:
+    layers, steps = keras.layers, []
+    x = inputs = layers.Input((12, 10, 3))
+    widths = (3, 4, 4, 5, 5, 2)
+    for index, (given, out) in enumerate(pairwise(widths)):
+        x = layers.Conv2D(out, 3, padding="same", activation="relu", name=f"block{index}")(x)
+        steps += [(f"conv2d_{index}" if index else "conv2d", nn.Conv2d(given, out, 3, padding=1)), ("", nn.ReLU())]
+    model = randomised(keras.Model(inputs, x))
+    module = chain(*steps)
+    plan = bridge.load(module, read(without_names(save(model, "weights.h5"))), strict=True)
+    assert len(plan.copied) == 10
+    assert_same(model, module, images(2, 12, 10, 3))
