@@ -68,6 +68,7 @@ def _object(local: str, found: Sequence[_Found]) -> Saved:
     variables: dict[str, Variable] = {}
     own = list(_members(found, VARIABLES))
     for shard, file, group in own:
+        _refuse_no_numbers(file, group, f"{local}/{VARIABLES}/")
         named = group.attributes.get("name")
         # Where a layer begins a new shard its name stands in the one before.
         name = name or (named if isinstance(named, str) else None)
@@ -97,11 +98,16 @@ def _with_cell(owner: Saved) -> Saved:
 
 def _members(found: Sequence[_Found], name: str) -> Iterator[_Found]:
     for shard, file, group in found:
-        if group.refused:
-            member, reason = next(iter(group.refused.items()))
-            raise BridgeError(f"{file.path}: {shown(member)} {reason}.")
+        _refuse_no_numbers(file, group)
         if name in group.groups:
             yield shard, file, group.groups[name]
+
+
+def _refuse_no_numbers(file: File, group: Group, within: str = "") -> None:
+    """What stands beside a model's parts, or beside a layer's arrays, would be left out in silence."""
+    if group.refused:
+        member, reason = next(iter(group.refused.items()))
+        raise BridgeError(f"{file.path}: {shown((within + member).lstrip('/'))} {reason}. Get the file again.")
 
 
 def _inner(found: Sequence[_Found], within: str = "") -> Iterator[tuple[str, list[_Found]]]:

@@ -71,11 +71,11 @@ def roles(kind: str | None, shapes: Sequence[Shape], config: Mapping[str, Any] |
     A class that is not known goes by its shapes, and is numbered where these do not tell.
     """
     if kind == "RNN":  # of a cell of any class
-        kind = recurrent_kind(shapes)
+        kind, config = recurrent_kind(shapes), _of_cell(config)
     if kind is not None and kind in SCALED_AND_CENTERED:
         return _scaled_and_centered(kind, len(shapes), config)
     if kind in ROLES:
-        return ROLES[kind][: len(shapes)] if len(shapes) <= len(ROLES[kind]) else None
+        return _biased(ROLES[kind], len(shapes), config)
     return _by_shape(shapes)
 
 
@@ -83,6 +83,20 @@ def doubtful(kind: str | None, shapes: Sequence[Shape], config: Mapping[str, Any
     """Whether one of gamma and beta is there and nothing tells which."""
     rest = SCALED_AND_CENTERED.get(kind or "")
     return rest is not None and config is None and len(shapes) == len(rest) + 1
+
+
+def _of_cell(config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    cell = (config or {}).get("cell")
+    found = cell.get("config") if isinstance(cell, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _biased(own: tuple[str, ...], count: int, config: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+    """A layer without arrays was saved elsewhere, as one that is shared; others have the bias that their config has."""
+    biased = (config or {}).get("use_bias")
+    if count and own[-1] == "bias" and isinstance(biased, bool) and count != len(own) - (not biased):
+        return None
+    return own[:count] if count <= len(own) else None
 
 
 def _scaled_and_centered(kind: str, count: int, config: Mapping[str, Any] | None) -> tuple[str, ...] | None:

@@ -101,7 +101,10 @@ def _fitting(like: Source, path: Path) -> Source:
     if like.undecided:
         raise BridgeError(f"{like.name}: {like.undecided}")
     if wanted != LEGACY and like.format not in FORMATS[wanted]:
-        raise BridgeError(f"{path} needs the structure of another {wanted} file; {like.name} is {like.format}.")
+        raise BridgeError(
+            f"{path} needs the structure of another {wanted} file; {like.name} is {like.format}. "
+            f"Give a {wanted} file of that model instead, or write an .h5 file."
+        )
     return like
 
 
