@@ -47,8 +47,9 @@ class Source(Mapping[str, Array]):
     "torch" (PyTorch's axes and parameter names). `architecture` is the model's JSON where the
     file holds one; it is data and never becomes an object. `undecided` says what the file leaves open
     without which no load would be right, and what decides it. `flattened` are the maps by which the
-    reader has put the rows of an old file's layers into Keras 3's order. `parts` are the files that
-    it is made of where `path` is not the only one.
+    reader has put the rows of an old file's layers into Keras 3's order, `cudnn` the recurrent layers that
+    were CuDNN's, which computes in one way only. `parts` are the files that it is made of where `path` is
+    not the only one.
     """
 
     stored: Mapping[str, Stored]
@@ -63,6 +64,7 @@ class Source(Mapping[str, Array]):
     notes: tuple[str, ...] = ()
     undecided: str | None = None
     flattened: Mapping[str, Shape] = field(default_factory=dict)
+    cudnn: frozenset[str] = frozenset()
     parts: tuple[Path, ...] = ()
 
     def __getitem__(self, key: str) -> Array:

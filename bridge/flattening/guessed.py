@@ -143,11 +143,12 @@ class _Waiting:
         return Flat((), inferred=True) if self.channels and values > 2 * self.channels and not other else None
 
     def doubt(self, layer: str, values: int) -> str:
-        """That so many values may be those of the map as well as those of all steps."""
-        if not self.channels or values <= 2 * self.channels or values % self.channels or not self.steps:
+        """That so many values may be those of the map as well as those of another branch."""
+        if not self.channels or values <= 2 * self.channels or values % self.channels:
             return ""
+        given = f"{values} values of steps" if self.steps else f"the {values} values of another layer"
         return (
-            f"{layer} is taken to take {values} values of steps. If it is behind the Flatten of a map of "
+            f"{layer} is taken to take {given}. If it is behind the Flatten of a map of "
             f"{self.channels} channels, say flatten={{{layer!r}: (height, width, {self.channels})}}."
         )
 

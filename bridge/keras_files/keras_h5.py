@@ -67,6 +67,7 @@ def read(
         notes=modern.notes,
         undecided=modern.undecided,
         flattened=modern.flattened,
+        cudnn=modern.cudnn,
     ).recognised()
 
 

@@ -62,6 +62,7 @@ class Modern:
     notes: tuple[str, ...] = ()
     undecided: str | None = None
     flattened: Mapping[str, Shape] = field(default_factory=dict)
+    cudnn: frozenset[str] = frozenset()
 
 
 def modern(
@@ -105,7 +106,8 @@ def modern(
     undecided = [WHOSE] if ordering == "th" and window and not (kernels or backend) else []
     undecided += [WHICH.format(layer, count) for layer, count in rows.unknown.items()]
     notes = [note for note in (*notes, *rows.notes) if note]
-    return Modern(rows.stored, learnt, tuple(notes), " ".join(undecided) or None, rows.maps)
+    cudnn = frozenset(layer for layer, tensors in found.items() if old_recurrent.is_cudnn(shapes_of(tensors)))
+    return Modern(rows.stored, learnt, tuple(notes), " ".join(undecided) or None, rows.maps, cudnn)
 
 
 def told(stored: Mapping[str, Stored], kinds: Mapping[str, str]) -> dict[str, Stored]:

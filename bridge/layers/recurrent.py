@@ -15,6 +15,7 @@ from .layouts import RECURRENT, kind_of_weights
 
 OURS = (rnn.SimpleRNN, rnn.LSTM, rnn.GRU)
 TORCH = {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}
+HARD_GATES_UNTIL = (2, 3)  # from 2.3.0 on the gates of LSTM and GRU are sigmoid where nothing else is said
 TORCH_NAMES = {"SimpleRNN": "RNN", "LSTM": "LSTM", "GRU": "GRU"}
 
 
@@ -25,7 +26,9 @@ def refusal(source: Source, layer: str, kind: str, module: nn.Module) -> str | N
     theirs, mine = computed_by_layer(source, layer, kind), computed_by_module(module)
     for name, value in theirs.items():
         if value is not None and mine.get(name) != value:
-            right = ", ".join(f"{key}={said!r}" for key, said in theirs.items() if said is not None)
+            usual = {"recurrent_activation": usual_gates(source, layer, kind)} if kind != "SimpleRNN" else {}
+            said = {key: usual.get(key) if said is None else said for key, said in theirs.items()}
+            right = ", ".join(f"{key}={value!r}" for key, value in said.items() if value is not None)
             return (
                 f"{layer} computes with {name}={value!r}, and {type(module).__name__} with {mine.get(name)!r}. "
                 f"Build it as bridge.rnn.{kind}(input_size, hidden_size, {right}), or skip {layer!r}."
@@ -44,11 +47,15 @@ def special(source: Source) -> list[str]:
                 right = ", ".join(f"{name}={value!r}" for name, value in said.items())
                 other = f"torch.nn.{TORCH_NAMES[kind]}"
                 found.append(f"{layer} computes what {other} cannot: load it into bridge.rnn.{kind}(..., {right}).")
+            elif not says_gates(source, layer, kind) and usual_gates(source, layer, kind) == "hard_sigmoid":
+                found.append(f"{layer} has gates: {of_its_time(source, layer, kind)}")
     return found
 
 
 def computed_by_layer(source: Source, layer: str, kind: str) -> dict[str, Any]:
     """The activations and gate order of a Keras layer; None for what the file does not say."""
+    if layer in source.cudnn:
+        return {name: value for name, value in TORCH.items() if name != "reset_after" or kind == "GRU"}
     config = config_of(source, layer)
     said: dict[str, Any] = {"activation": _name(config.get("activation"), source)}
     if kind != "SimpleRNN":
@@ -59,6 +66,35 @@ def computed_by_layer(source: Source, layer: str, kind: str) -> dict[str, Any]:
         known = config.get("reset_after", False if config else None)
         said["reset_after"] = (len(bias) == 2) if bias else known
     return said
+
+
+def usual_gates(source: Source, layer: str, kind: str) -> str | None:
+    """The activation that gates have where a file does not say: Keras's own of the time; None where that is open."""
+    version = source.version or ((3,) if source.format.startswith("keras-v3") else None)
+    if version is None:
+        return None
+    twofold = len(source.layers[layer].get("bias", ())) == 2  # reset_after=True, which TensorFlow 2 has by itself
+    if "-tf" in (source.keras_version or "") and version < HARD_GATES_UNTIL:  # TensorFlow 1, or 2.0 and 2.1
+        return "sigmoid" if kind == "GRU" and twofold else None
+    if version < HARD_GATES_UNTIL:
+        return None if twofold else "hard_sigmoid"  # it was made to be like CuDNN's, which wants other gates
+    return "sigmoid"
+
+
+def says_gates(source: Source, layer: str, kind: str) -> bool:
+    """Whether the file tells what its gates compute; a SimpleRNN has none."""
+    return kind == "SimpleRNN" or computed_by_layer(source, layer, kind)["recurrent_activation"] is not None
+
+
+def of_its_time(source: Source, layer: str, kind: str) -> str:
+    """What gates a layer has that the file does not tell of, in one sentence."""
+    usual, keras = usual_gates(source, layer, kind), f"Keras {source.keras_version or 3}'s {kind}"
+    if usual is None:
+        return f"{keras} may have hard_sigmoid or sigmoid ones, and this file does not say."
+    return (
+        f"{keras} has {usual} ones unless something else is said, and this file does not say. "
+        f"bridge.rnn.{kind}(..., recurrent_activation={usual!r}) has them."
+    )
 
 
 def computed_by_module(module: nn.Module) -> dict[str, Any]:

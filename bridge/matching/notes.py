@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from ..layers.epsilon import APPLICATIONS, MODERN, default_epsilon, epsilon_of
+from ..layers.layouts import RECURRENT
 from ..layers.normalised import open_order
-from ..layers.recurrent import config_of
+from ..layers.recurrent import computed_by_module, config_of, of_its_time, says_gates, usual_gates
 from ..source import Source
 from .slots import Place
 
 NORMALISATIONS = frozenset({"BatchNormalization", "LayerNormalization", "GroupNormalization"})
-HARD_GATES_UNTIL = (2, 3)  # from 2.3.0 on the gates of LSTM and GRU are sigmoid where nothing else is said
 
 
 def notes_on(source: Source, module: nn.Module, places: Mapping[str, Place], kinds: Mapping[str, str]) -> list[str]:
@@ -30,7 +30,7 @@ def notes_on(source: Source, module: nn.Module, places: Mapping[str, Place], kin
         if kind in NORMALISATIONS:
             found = _normalisation(source, layer, kind, part)
         else:
-            found = _gates(source, layer, kind) if kind in ("LSTM", "GRU") else iter(())
+            found = _recurrent(source, layer, kind, part) if kind in RECURRENT else iter(())
         for text in found:
             targets.setdefault(text, []).append(place.module)
     return [f"{_several(names)} {text}" for text, names in targets.items()]
@@ -62,10 +62,13 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
         yield f"{own_groups} groups; this file does not say how many."
 
 
-def _gates(source: Source, layer: str, kind: str) -> Iterator[str]:
-    version = source.version
-    if not config_of(source, layer) and version and version < HARD_GATES_UNTIL:
-        yield (
-            f"sigmoid gates; a {kind} of Keras {source.keras_version} has hard_sigmoid ones unless something else is "
-            f"said, and this file does not say. bridge.rnn.{kind} has them."
-        )
+def _recurrent(source: Source, layer: str, kind: str, part: nn.Module) -> Iterator[str]:
+    backwards = config_of(source, layer).get("go_backwards")
+    if backwards is True and not (getattr(part, "go_backwards", False) or getattr(part, "bidirectional", False)):
+        yield "no go_backwards, and the file's layer has: right only where the module turns its steps round."
+    if backwards is False and getattr(part, "go_backwards", False):
+        yield "go_backwards, and the file's layer goes forwards: outputs differ."
+    mine, usual = computed_by_module(part)["recurrent_activation"], usual_gates(source, layer, kind)
+    if says_gates(source, layer, kind) or mine == usual or (usual is None and source.version is None):
+        return
+    yield f"{mine} gates; {of_its_time(source, layer, kind)}"

@@ -13,8 +13,8 @@ from torch import nn
 from ..layers.beside import Map
 from ..layers.epsilon import MODERN, default_epsilon
 from ..layers.layouts import RECURRENT
-from ..layers.recurrent import OURS, computed_by_layer, computed_by_module, config_of
-from ..matching.notes import HARD_GATES_UNTIL, NORMALISATIONS
+from ..layers.recurrent import computed_by_layer, computed_by_module, config_of, usual_gates
+from ..matching.notes import NORMALISATIONS
 from ..matching.pairing import kind_of_layer
 from ..matching.slots import Place, places, tensor_of
 from ..options import Options, renamed
@@ -129,19 +129,14 @@ def _config(layer: Layer, source: Source, part: nn.Module, epsilon: float | None
         config["groups"] = getattr(part, "num_groups", -1)
     if layer.kind in RECURRENT:
         said = computed_by_layer(source, layer.name, layer.kind)
-        config |= {name: value for name, value in (_usual(source, part) | _known(said)).items() if name in said}
+        config |= {name: value for name, value in (_usual(layer, source, part) | _known(said)).items() if name in said}
     return config
 
 
-def _usual(source: Source, part: nn.Module) -> dict[str, Any]:
-    """What a recurrent layer computes where the file does not say: as the module was built for it.
-
-    torch's own modules have sigmoid gates for want of others, and Keras had others once.
-    """
-    own, version = computed_by_module(part), source.version
-    if not isinstance(part, OURS) and version and version < HARD_GATES_UNTIL:
-        own["recurrent_activation"] = "hard_sigmoid"
-    return own
+def _usual(layer: Layer, source: Source, part: nn.Module) -> dict[str, Any]:
+    """What a recurrent layer computes where the file does not say: as the module does, with the gates of its Keras."""
+    own = computed_by_module(part)
+    return own | _known({"recurrent_activation": usual_gates(source, layer.name, layer.kind)})
 
 
 def _known(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,11 +121,12 @@ def test_recurrent_layers_are_proved_and_swapped_gates_found(keras: Any, network
     assert report.first.reason == "cell.weight_hh_l0 holds the file's numbers in another order"
 
 
-def test_activations_that_the_file_does_not_say_are_the_modules_own(keras: Any, network: Any) -> None:
+def test_activations_that_the_file_does_not_say_are_the_modules_own_but_for_its_gates(keras: Any, network: Any) -> None:
     layers = keras.layers
+    relu = rnn.GRU(3, 4, reset_after=True, activation="relu", recurrent_activation="sigmoid")
     module, path = network(
         (6, 3),
-        ("gru", layers.GRU(4, activation="relu", return_sequences=True), rnn.GRU(3, 4, reset_after=True)),
+        ("gru", layers.GRU(4, activation="relu", return_sequences=True), relu),
         ("rnn", layers.SimpleRNN(3, activation="relu"), nn.RNN(4, 3, batch_first=True, nonlinearity="relu")),
         weights_only=True,
     )
