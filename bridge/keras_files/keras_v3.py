@@ -12,7 +12,7 @@ from ..hdf5 import LARGEST, File, Group, open_file, refuse_more, shown
 from ..source import Source, Stored
 from . import archive, json_data
 from .configured import configured
-from .saved import VARIABLES, saved
+from .saved import LAYERS, VARIABLES, saved
 from .saved_layers import SavedLayer, layers
 from .variables import ROLES, USUAL, doubtful, roles
 
@@ -28,6 +28,7 @@ NAMES = (
     "Layer names are not in the file: class and order (conv2d, conv2d_1), or a model's attributes, stand for them.",
 )
 ORDER = "The file does not say the model's order: layers of different classes may stand in another one."
+ATTRIBUTES = "The file does not say the model's order: a model that is a class keeps layers by their attributes' names."
 
 
 def recognises(root: Group) -> bool:
@@ -157,9 +158,10 @@ def _holds(file: File, place: str) -> bool:
 def _source(
     files: Sequence[File], config: Mapping[str, Any] | None, path: Path, form: str, version: str | None = None
 ) -> Source:
-    said = configured(config)
+    said, model = configured(config), saved(files)
+    order = ORDER if all(part.local.startswith(f"{LAYERS}/") for part in model.parts) else ATTRIBUTES
     writer = version or (config or {}).get("keras_version")  # which model.to_json() of Keras 2 says
-    found = _bounded(layers(saved(files), said, path, keras_2=str(writer).startswith("2.")), path)
+    found = _bounded(layers(model, said, path, keras_2=str(writer).startswith("2.")), path)
     source = Source(
         _stored(found, path),
         format=form,
@@ -167,7 +169,7 @@ def _source(
         keras_version=version,
         architecture=config if said else None,
         kinds=_kinds(found),
-        notes=(*_notes(found), *(() if said else (ORDER,))),
+        notes=(*_notes(found), *(() if said else (order,))),
     )
     if not source:
         raise BridgeError(f"{path} holds no weights. Build the model, by calling it once, before you save it.")

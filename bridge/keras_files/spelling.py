@@ -146,7 +146,7 @@ def _child(name: str, children: Collection[str]) -> str | None:
 def _without_cells(places: dict[str, str]) -> dict[str, str]:
     """The places without the cells of recurrent layers, which are one with their layer unless several are stacked."""
     bare = {
-        scope: "/".join(part for part in place.split("/") if part and part != _STACKED)
+        scope: "/".join(part for part in place.split("/") if part and _NUMBER.sub("", part) != _STACKED)
         for scope, place in places.items()
     }
     short = {scope: "/".join(part for part in place.split("/") if not _is_cell(part)) for scope, place in bare.items()}

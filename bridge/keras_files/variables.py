@@ -20,6 +20,7 @@ _ORDERS = {
     "alpha": "PReLU",
     "mean variance count": "Normalization",
     "scale": "RMSNormalization AdditiveAttention",
+    "kernel vector_u": "SpectralNormalization",
 }
 ROLES = {kind: tuple(roles.split()) for roles, kinds in _ORDERS.items() for kind in kinds.split()}
 
@@ -35,8 +36,7 @@ USUAL = {"BatchNormalization": "beta", "LayerNormalization": "gamma", "GroupNorm
 GATES = {1: "SimpleRNN", 3: "GRU", 4: "LSTM"}
 
 _OWNERS = (
-    "Functional Sequential TimeDistributed Bidirectional RNN StackedRNNCells MultiHeadAttention "
-    "GroupQueryAttention SpectralNormalization"
+    "Functional Sequential TimeDistributed Bidirectional RNN StackedRNNCells MultiHeadAttention GroupQueryAttention"
 )
 
 

@@ -128,7 +128,19 @@ def paths_by_order(layers: LayerShapes, source: Source, where: Places, options: 
         shapes = {role: shape for role, shape in kept[layer].items() if not _partial(source, f"{layer}/{role}")}
         return misfit(shapes, kind, own[path], source.layout)
 
-    return by_order(theirs, {path: place.kinds for path, place in own.items()}, fits, (source.name, module))
+    return by_order(
+        theirs, {path: place.kinds for path, place in own.items()}, fits, (source.name, module), _doubt(source)
+    )
+
+
+def _doubt(source: Source) -> str:
+    """What a refusal says of the order in files where layers of one class stand apart from those of others."""
+    if source.architecture is not None or not source.format.startswith("keras-v3"):
+        return ""
+    return (
+        "The file does not say the model's order; bridge.read(path, config=json.loads(model.to_json())) and .keras "
+        "files do."
+    )
 
 
 def _kinds_of(source: Source, layer: str, shapes: Mapping[str, Shape]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ Misfit = tuple[str, str, str]  # source layer, module layer, reason
 
 
 def by_order(
-    source: Kinds, own: Kinds, fits: Fits, sides: tuple[str, str] = ("the source", "the module")
+    source: Kinds, own: Kinds, fits: Fits, sides: tuple[str, str] = ("the source", "the module"), doubt: str = ""
 ) -> dict[str, str]:
     """Source layer -> module layer: the first Conv2D to the first Conv2D, and so on within each kind.
 
@@ -21,7 +21,7 @@ def by_order(
     sides have as many are paired each for itself. Where a layer may be of several kinds (a module's
     convolution can be a Dense layer in Keras), those that do not come out even are taken together.
     Refused, with both counts: another number of layers, or a pair of which the kinds differ or `fits`
-    has something to say.
+    has something to say; then `doubt` tells what may be wrong with the source's order.
     """
     theirs, ours = ({layer: _kinds(kinds) for layer, kinds in side.items()} for side in (source, own))
     groups = _groups(theirs, ours)
@@ -33,7 +33,8 @@ def by_order(
         reasons = ((layer, path, _other_kind(theirs[layer], ours[path]) or fits(layer, path)) for layer, path in found)
         misfit = next(((layer, path, reason) for layer, path, reason in reasons if reason), None)
         if misfit or len(layers) != len(paths):
-            raise BridgeError(_refusal(" or ".join(group), layers, paths, misfit, sides))
+            refusal = _refusal(" or ".join(group), layers, paths, misfit, sides)
+            raise BridgeError(f"{refusal} {doubt}" if misfit and doubt else refusal)
         pairs |= zip(layers, paths, strict=True)
     return {layer: pairs[layer] for layer in source}
 

@@ -93,3 +93,30 @@ def test_convolutions_without_names_find_their_places_by_rank(
     plan = bridge.load(module, read(without_names(save(model, "weights.h5"))), strict=True)
     assert len(plan.copied) == 10
     assert_same(model, module, images(2, 12, 10, 3))
+
+
+def test_the_layers_of_a_model_that_is_a_class_stand_by_their_attributes_and_that_is_said(
+    keras: Any, save: Callable[..., Path]
+) -> None:
+    class Net(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.late = keras.layers.Conv2D(3, 1, name="first")
+            self.early = keras.layers.Conv2D(3, 1, name="second")
+
+        def call(self, x: Any) -> Any:
+            return self.early(self.late(x))
+
+    model = Net()
+    model(np.zeros((1, 2, 2, 3), np.float32))
+    source = read(save(model, "weights.h5"))
+    assert list(source.layers) == ["second", "first"]
+    assert any("a model that is a class keeps layers by their attributes' names" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_vector_of_a_spectral_normalization_is_no_bias(form: str, keras: Any, save: Callable[..., Path]) -> None:
+    layers = keras.layers
+    wrapped = layers.SpectralNormalization(layers.Conv2D(4, 3, name="inner"), name="outer")
+    source = read(save(keras.Sequential([layers.Input((5, 5, 2)), wrapped]), form))
+    assert sorted(source) == ["outer/inner/bias", "outer/inner/kernel", "outer/kernel", "outer/vector_u"]

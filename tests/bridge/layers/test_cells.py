@@ -81,3 +81,19 @@ def test_each_of_several_cells_computes_what_its_own_configuration_says(
     x = torch.randn(2, 5, 4)
     given = module.words.second(module.words.first(x)[0])[1][0]
     np.testing.assert_allclose(given.detach().squeeze(0), model(x.numpy()).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["whole", ".weights.h5", ".keras"])
+def test_several_cells_of_a_later_session_find_their_places(
+    form: str, keras: Any, randomised: Any, saved: Any, tmp_path: Path
+) -> None:
+    """Keras numbers the cells on, and what holds them, whose name only a file of whole models has."""
+    layers = keras.layers
+    for _ in range(2):
+        cells = [layers.GRUCell(6), layers.GRUCell(3)]
+        model = randomised(keras.Sequential([layers.Input((5, 4)), layers.RNN(cells, name="words")]))
+    module = tree(words=tree(gru_cell=nn.GRU(4, 6, batch_first=True), gru_cell_1=nn.GRU(6, 3, batch_first=True)))
+    bridge.load(module, file_of(model, form, saved, tmp_path), strict=True)
+    x = torch.randn(2, 5, 4)
+    given = module.words.gru_cell_1(module.words.gru_cell(x)[0])[1][0]
+    np.testing.assert_allclose(given.detach().squeeze(0), model(x.numpy()).detach(), rtol=1e-4, atol=1e-5)

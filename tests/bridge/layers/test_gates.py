@@ -47,7 +47,6 @@ CASES: dict[str, tuple[str, str, nn.Module, str]] = {
     "LSTM 2.2.4 torch": (
         "LSTM",
         "2.2.4",
-        None,
         torchs("LSTM"),
         "sigmoid gates; Keras 2.2.4's LSTM has hard_sigmoid",
     ),

@@ -65,6 +65,14 @@ def test_the_first_pair_that_does_not_fit_is_named_with_its_reason() -> None:
     )
 
 
+def test_a_source_whose_order_is_in_doubt_says_so_where_a_pair_does_not_fit() -> None:
+    source, own = {"a": CONV, "b": CONV}, {"x": CONV, "y": CONV}
+    with pytest.raises(BridgeError, match=r"with rename\. The file does not say the order\.$"):
+        by_order(source, own, refusing("b", "it is wider"), SIDES, "The file does not say the order.")
+    with pytest.raises(BridgeError, match=r"with rename\.$"):
+        by_order(source, own | {"z": CONV}, fits_all, SIDES, "The file does not say the order.")
+
+
 def test_where_the_counts_differ_the_first_misfit_tells_where() -> None:
     line = refusal({"a": CONV, "b": CONV, "c": CONV}, {"x/0": CONV, "x/2": CONV}, refusing("b", "kernel is another"))
     assert line.startswith("old.h5 has 3 Conv2D and Net 2: by order b would go to x.2, but kernel is another. ")
