@@ -45,9 +45,9 @@ def over_places(layer: KerasLayer) -> tuple[str, int] | None:
     return (kind, rank) if kind in _PLACES else None
 
 
-def channels_first(layer: KerasLayer) -> bool:
+def channels_first(config: Config) -> bool:
     """Whether a layer has its channels first in Keras, too."""
-    return layer.config.get("data_format") == "channels_first" or layer.config.get("dim_ordering") == "th"
+    return config.get("data_format") == "channels_first" or config.get("dim_ordering") == "th"
 
 
 def given_out(layer: KerasLayer, inputs: Sequence[Values]) -> Values:
@@ -61,7 +61,7 @@ def decided(layer: KerasLayer, inputs: Sequence[Values], out: Values) -> tuple[i
     """Where a layer's counterpart in PyTorch takes the channels, if that decides it; None where it cannot be told."""
     rule = RULES.get(layer.kind)
     if named := over_places(layer):
-        return (LAST if channels_first(layer) else int(named[0] == "ConvLSTM"),)
+        return (LAST if channels_first(layer.config) else int(named[0] == "ConvLSTM"),)
     if rule in (concatenated, combined, merged_by_mode):
         return (common(inputs),) if any(not (given.made or given.orderless) for given in inputs) else ()
     if rule is permuted:
@@ -78,7 +78,7 @@ def decided(layer: KerasLayer, inputs: Sequence[Values], out: Values) -> tuple[i
 
 def _over_places(layer: KerasLayer, inputs: Sequence[Values]) -> Values:
     kind, rank = over_places(layer) or ("", 0)
-    given, first, config = inputs[0], channels_first(layer), layer.config
+    given, first, config = inputs[0], channels_first(layer.config), layer.config
     time = kind == "ConvLSTM"
     shape = given.shape if given.shape is not None and len(given.shape) == rank + 1 + time else None
     shape = shape or (None,) * (rank + 1 + time)

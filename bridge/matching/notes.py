@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
+from ..flattening.computed import channels_first
+from ..flattening.flatten import ranks_of
 from ..layers.epsilon import APPLICATIONS, MODERN, default_epsilon, epsilon_of
 from ..layers.layouts import RECURRENT
 from ..layers.normalised import open_order
@@ -52,6 +54,8 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
         yield f"eps={own:g}; {usual} {default:g} and this file does not say."
     if kind == "LayerNormalization" and open_order(source, layer, source.layers[layer]):
         yield "one size along both of its axes, and nothing tells whether channels come first; they are taken to."
+    if kind == "BatchNormalization":
+        yield from _other_axis(source, layer, config.get("axis", -1))
     momentum, mine = config.get("momentum"), getattr(part, "momentum", None)
     if isinstance(momentum, (int, float)) and mine is not None and abs(mine - (1 - momentum)) > 1e-9:
         yield f"momentum={mine:g}; the file's is {1 - momentum:g} as PyTorch counts it: only training differs."
@@ -60,6 +64,16 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
         yield f"{own_groups} groups, the file {groups}: outputs differ."
     if groups is None and kind == "GroupNormalization" and own_groups is not None:
         yield f"{own_groups} groups; this file does not say how many."
+
+
+def _other_axis(source: Source, layer: str, axis: object) -> Iterator[str]:
+    """Rows or columns normalised in the place of channels: an axis=1 that was meant for channels first, say."""
+    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+    if not isinstance(axis, int) or axis not in (1, 2) or any(map(channels_first, source.configs.values())):
+        return
+    rank = ranks_of(source).get(layer)
+    if rank is not None and axis != rank - 1:
+        yield f"a number for each channel, the file's for each place along axis {axis} of {rank}: outputs differ."
 
 
 def _recurrent(source: Source, layer: str, kind: str, part: nn.Module) -> Iterator[str]:

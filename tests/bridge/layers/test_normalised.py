@@ -1,4 +1,4 @@
-"""LayerNormalization over two axes: its weights in the order that the module has the axes in."""
+"""A normalisation over other axes than the last: weights in the module's order of axes, or a note that none fits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from keras_forms import file_of
 from torch import Tensor, nn
 
 import bridge
@@ -125,3 +126,18 @@ def test_a_map_without_its_channels_is_not_turned_to_fit(keras_file: Any) -> Non
     path = keras_file(CASES["a map without its channels"], ".keras")
     with pytest.raises(bridge.BridgeError, match=r"norm/gamma is \(5, 6\) in Keras order, .* norm.weight is \(6, 5\)"):
         bridge.load(Holder((6, 5)), path)
+
+
+@pytest.mark.parametrize("form", ["whole", "weights", ".keras"])
+@pytest.mark.parametrize("axis", [1, 2, 3, -1])
+def test_rows_that_are_normalised_in_the_place_of_channels_are_noted(
+    form: str, axis: int, keras: Any, randomised: Any, saved: Any, tmp_path: Any
+) -> None:
+    """The numbers fit, as the map is as high and as wide as it has channels."""
+    layers = keras.layers
+    conv = layers.Conv2D(4, 3, name="conv")
+    model = randomised(keras.Sequential([layers.Input((6, 6, 2)), conv, layers.BatchNormalization(axis, name="bn")]))
+    module = nn.ModuleDict({"conv": nn.Conv2d(2, 4, 3), "bn": nn.BatchNorm2d(4, eps=1e-3, momentum=0.01)})
+    plan = bridge.load(module, file_of(model, form, saved, tmp_path), strict=True)
+    wrong = axis in (1, 2) and form != "weights"
+    assert [f"along axis {axis} of 4: outputs differ" in note for note in plan.notes if "bn" in note] == [True] * wrong
