@@ -1,6 +1,7 @@
 """What the tests of the verbs share: every model small, pictures on disk, and the commands."""
 
 import importlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 import bridge
 from torch_convae import create
 from torch_convae.models import MODELS
+from torch_convae.weights import save_model
 
 NARROW = (4, 6, 8, 10, 12)
 SMALL: dict[str, dict[str, Any]] = {
@@ -103,3 +105,25 @@ def headless(tmp_path: Path) -> tuple[str, ...]:
     bridge.save(create("vgg16", widths=(4, 4, 4, 4, 4)), tmp_path / "base.h5")
     options = ("classes=3", "size=32", "widths=4,4,4,4,4", "hidden=5")
     return ("vgg16", *(word for option in options for word in ("--option", option)), "--weights", "base.h5")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes what a finished run leaves to predict with."""
+
+    def write(name: str, names: tuple[str, ...] = ("sky", "road", "tree"), **options: Any) -> Path:
+        torch.manual_seed(0)
+        chosen = SMALL.get(name, {}) | options
+        model = create(name, **chosen)
+        (tmp_path / "run").mkdir(exist_ok=True)
+        header = {
+            "model": name,
+            "options": json.dumps(chosen),
+            "preprocessing": model.preprocessing.mode,
+            "classes": json.dumps(names if "classes" in chosen else []),
+            "image_size": "[32, 32]",
+        }
+        save_model(model, tmp_path / "run" / "model.safetensors", header)
+        return tmp_path / "run"
+
+    return write
