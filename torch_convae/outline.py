@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -37,11 +37,12 @@ def outline(config: Config, run: Run, data: DataSet, built: Built, splits: Split
             "lr": ",".join(f"{phase.stage.lr:g}" for phase in built.phases),
             "out": f"runs/{config.recipe}",
         },
-        "stages": [_stage(phase, splits, index) for index, phase in enumerate(built.phases)],
+        "stages": [_stage(built.phases, splits, index) for index in range(len(built.phases))],
     }
 
 
-def _stage(phase: Phase, splits: Splits, index: int) -> Outline:
+def _stage(phases: Sequence[Phase], splits: Splits, index: int) -> Outline:
+    phase, before = phases[index], phases[max(index - 1, 0)]
     return {
         "name": phase.stage.name,
         "epochs": phase.stage.epochs,
@@ -52,7 +53,7 @@ def _stage(phase: Phase, splits: Splits, index: int) -> Outline:
         "warmup": phase.stage.warmup,
         "clip": phase.stage.clip,
         "plateau": phase.stage.plateau,
-        "optimizer_state": "kept" if phase.stage.keep_optimizer else "fresh",
+        "optimizer_state": "kept" if phase.stage.goes_on_from(before.stage) else "fresh",
         "parameters": parameter_count(list(phase.model.parameters())),
         "steps": len(list(splits.order(index, 0))),
     }

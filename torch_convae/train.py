@@ -19,6 +19,7 @@ from torch import Tensor
 from . import pictures, tensorboard
 from .config import FREE, Config, Parser, add_flags, check, parse_cache, parse_parallel, parse_size
 from .data import DataSet, Request, batch_indices, load_data
+from .data.streaming import READER_IS_GONE
 from .errors import ConvaeError, one_line
 from .files import read_json, write_json
 from .outline import Outline, introduction, outline, rehearse
@@ -81,6 +82,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _failed(f"{stopped}; {again} goes on from here", 128 + stopped.signal)
     except Lost as error:
         return _failed(f"{error}; {again} goes on from what was saved", 1, everyone=True)
+    except RuntimeError as error:
+        if not str(error).startswith(READER_IS_GONE):
+            raise
+        text = "a process that reads images has ended, for want of memory perhaps: fewer --workers take less"
+        return _failed(f"{text}; {again} goes on from what was saved", 1, everyone=True)
     except KeyboardInterrupt:  # before training, after it, or a second Ctrl-C
         return _failed(f"stopped at once; {again} goes on from what was saved", 130)
     return 0

@@ -24,7 +24,7 @@ def size(count: float) -> str:
     """Bytes in the unit that keeps them short."""
     for unit in UNITS[:-1]:
         if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 999.5 else f"{count:.3g} {unit}"
         count /= 1024
     return f"{count:.3g} {UNITS[-1]}"
 

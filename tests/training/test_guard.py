@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,12 @@ def test_gradients_are_clipped_to_the_norm_that_was_asked_for(tiny: Build) -> No
         built.train()
     assert max(largest[:3]) > 0.02
     assert max(largest[3:]) <= 0.0101
+
+
+def test_no_number_on_another_split_says_which(tiny: Build) -> None:
+    built = tiny("run")
+    splits = built.trainer.splits
+    test = replace(splits.measured["test"], images=torch.full((4, 1, 6, 6), torch.nan))
+    built.trainer.splits = replace(splits, measured={**splits.measured, "test": test})
+    with pytest.raises(Diverged, match=r"on test is nan, in epoch 1.*See that all numbers of test are finite"):
+        built.train()

@@ -177,3 +177,29 @@ def test_the_frozen_part_still_is_what_it_was(tiny: Build) -> None:
     built.trainer.finished = note
     built.train()
     assert before
+
+
+def test_an_encoder_that_draws_random_numbers_by_itself_is_run_every_time(
+    tiny: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dropout as a function goes by the network's own mode, and that trains."""
+    built = tiny("run", stages=HEAD, apart=True)
+    classifier = built.models["classifier"]
+    plain = classifier.encode
+    classifier.encode = lambda x: torch.nn.functional.dropout(plain(x), 0.5, classifier.training)
+    sizes = counted(built)
+    built.train()
+    assert sum(sizes) >= 4 * (10 + 4)
+    assert "computed anew in every epoch: the network draws random numbers" in capsys.readouterr().out
+
+
+def test_an_encoder_whose_batch_norm_looks_at_batches_is_run_every_time(
+    tiny: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = tiny("run", stages=HEAD, apart=True)
+    for network in built.models.values():
+        network.encoder[1] = torch.nn.BatchNorm2d(4, track_running_stats=False)
+    sizes = counted(built)
+    built.train()
+    assert sum(sizes) >= 4 * (10 + 4)
+    assert "a BatchNorm that keeps no statistics looks at the whole batch" in capsys.readouterr().out

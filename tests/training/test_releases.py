@@ -1,7 +1,8 @@
 """Releasing a network bit by bit: who trains when, at which rate, and what the batch statistics do."""
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from torch_convae import ConvaeError
 from torch_convae.training import Phase, Release, Stage, freeze_all_but
+from torch_convae.training.optimisation import OPTIMIZERS
 from torch_convae.training.segments import groups_of, segments_of
 
 Build = Callable[..., Any]
@@ -137,3 +139,30 @@ def test_patterns_are_anchored() -> None:
     net = nn.ModuleDict({"conv": nn.Linear(2, 2), "my_conv": nn.Linear(2, 2), "conv_D": nn.Linear(2, 2)})
     freeze_all_but(net, ("conv.*",))
     assert {name for name, each in net.named_parameters() if each.requires_grad} == {"conv.weight", "conv.bias"}
+
+
+@pytest.mark.parametrize("kinds", [*permutations(OPTIMIZERS, 2)], ids="-".join)
+def test_an_optimizer_of_another_kind_begins_anew(tiny: Build, kinds: tuple[str, str]) -> None:
+    stages = tuple(Stage(f"stage {kind}", 1, 1e-3, optimizer=kind, keep_optimizer=True) for kind in kinds)
+    built = tiny("run", stages=stages)
+    built.train()
+    assert [line["stage"] for line in built.trainer.progress.history] == ["stage " + kind for kind in kinds]
+
+
+UNCLEAR = {
+    "two of one name": ((Stage("a", 1, 1e-3), Stage("a", 1, 1e-2)), "Two stages are called 'a'"),
+    "no epoch": ((Stage("a", 1, 1e-3), Stage("b", 0, 1e-2)), "Stage b has 0 epochs"),
+    "nothing to train": ((Stage("a", 1, 1e-3, train=()),), "Stage a trains nothing"),
+    "an unknown optimizer": ((Stage("a", 1, 1e-3, optimizer="lion"),), "no optimizer 'lion'; there are adam, "),
+}
+
+
+@pytest.mark.parametrize(("stages", "text"), UNCLEAR.values(), ids=UNCLEAR.keys())
+def test_stages_that_no_run_can_make_sense_of_are_refused(
+    tiny: Build, tmp_path: Path, stages: tuple[Stage, ...], text: str
+) -> None:
+    built = tiny("run", stages=stages)
+    built.phases = built.phases[: len(stages)]
+    with pytest.raises(ConvaeError, match=text):
+        built.train()
+    assert not list(tmp_path.glob("run/checkpoint*"))

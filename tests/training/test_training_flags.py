@@ -184,6 +184,23 @@ def test_no_reading_process_outlives_a_killed_run_and_the_same_command_goes_on(
     assert one == other, "workers, a kill or both changed what was learnt"
 
 
+def test_a_reading_process_that_is_killed_is_one_line_and_the_same_command_goes_on(
+    train: Any, class_folder: Path, tmp_path: Path
+) -> None:
+    """As the system does that runs out of memory."""
+    command = ("--data", class_folder, *ARGUMENTS, "--augment", "flip", "--workers", "1", "--out", "run")
+    started = begun(train, tmp_path / "run", *command, "--epochs", "500,1,1")
+    for _ in range(3000):
+        if readers := children(started[0]):
+            break
+        time.sleep(0.005)
+    os.kill(readers[0], signal.SIGKILL)
+    answer = train.wait(started)
+    assert answer.code == 1
+    assert "a process that reads images has ended" in answer.line
+    assert (tmp_path / "run/metrics.jsonl").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["convae", "unet"])
 def test_a_run_killed_at_random_instants_comes_to_the_same_bits(

@@ -23,6 +23,7 @@ Pairs = tuple[Tensor, Tensor]
 TARGETS = 64  # at a time
 END = 2**15  # bytes
 CPU = torch.device("cpu")
+READER_IS_GONE = "DataLoader worker"  # how PyTorch's error begins, wherever the one that computes is
 
 
 class Files(Protocol):

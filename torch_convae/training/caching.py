@@ -10,16 +10,19 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .examples import Examples, Splits
 from .features import Maker, Rest
 from .memory import estimate
+from .nests import leaves_of
 from .phase import Phase
 from .run import Run
 
 MEMORY, DISK, NOWHERE = "memory", "disk", "nowhere"
 AUTO, OFF = "auto", "off"
 MEBIBYTE, LARGEST = 2**20, 2**31
+SAME = 1e-3  # relative and absolute, for features that are computed again: on a device the last bits may differ
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def decide(phase: Phase, splits: Splits, maker: Maker, caching: Caching, epochs:
         "the task runs the network in its own way": phase.task.output is not None,
         "images are augmented at random (--cache 4 keeps four views of each)": splits.augment and not caching.views,
     }
-    if reason := next((reason for reason, holds in reasons.items() if holds), None):
+    reason = next((reason for reason, holds in reasons.items() if holds), "") or unsteady(phase.model, maker, splits)
+    if reason:
         return Decision(NOWHERE, f"features are computed anew in every epoch: {reason}")
     size = maker.row_bytes(splits.train) * len(splits.train)
     size += sum(replace(maker, views=1).row_bytes(split) * len(split) for split in _watched(splits).values())
@@ -83,13 +87,28 @@ def _training_all(phase: Phase, splits: Splits, run: Run) -> int:
 _IN = {MEMORY: "in memory", DISK: "on disk"}
 
 
+def _encoding(model: nn.Module) -> list[nn.Module]:
+    patterns: Iterable[str] = getattr(model, "ENCODING", ())
+    return [part for path, part in model.named_modules() if any(fnmatchcase(path, each) for each in patterns)]
+
+
 def encoder_is_still(model: nn.Module) -> bool:
     """Whether all parts that compute features are frozen, and in evaluation mode."""
-    patterns: Iterable[str] = getattr(model, "ENCODING", ())
-    parts = [part for path, part in model.named_modules() if any(fnmatchcase(path, each) for each in patterns)]
+    parts = _encoding(model)
     parameters = [parameter for part in parts for parameter in part.parameters()]
     moving = any(parameter.requires_grad for parameter in parameters)
     return bool(parameters) and not moving and not any(layer.training for part in parts for layer in part.modules())
+
+
+def unsteady(model: nn.Module, maker: Maker, splits: Splits) -> str:
+    """Why what a frozen encoder gives for an image is not the same every time; nothing where it is."""
+    layers = [layer for part in _encoding(model) for layer in part.modules()]
+    if any(isinstance(layer, _BatchNorm) and layer.running_mean is None for layer in layers):
+        return "a BatchNorm that keeps no statistics looks at the whole batch"
+    once, again = (leaves_of(maker.first(splits.train)[0]) for _ in range(2))
+    if not all(torch.allclose(one, other, rtol=SAME, atol=SAME) for one, other in zip(once, again, strict=True)):
+        return "the network draws random numbers while it computes them"
+    return ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,19 +28,23 @@ MODES = ("rollback", "stop", "report", "off")
 
 @dataclass(frozen=True)
 class Spike:
-    """A step at which the loss was far above what it was before, or no number; and what the gradients were."""
+    """A step at which the loss was far above what it was before, or no number; and what the gradients were.
+
+    `split` is the one on which the loss was measured, where that is not a step of training.
+    """
 
     step: int  # counted from the first that was watched
     loss: float
     usual: float
     gradient_norm: float
     group: int | None  # the one whose gradient grew most
+    split: str = ""
 
     def describe(self, groups: Sequence[str]) -> str:
         """In words."""
         before = f", after about {self.usual:.3g}" if math.isfinite(self.usual) else ""
         if math.isnan(self.gradient_norm) and self.group is None:
-            return f"is {self.loss:.3g}{before}"
+            return f"{f'on {self.split} ' if self.split else ''}is {self.loss:.3g}{before}"
         where = f", most of it in {groups[self.group]}" if self.group is not None and len(groups) > 1 else ""
         return f"is {self.loss:.3g}{before}; the norm of the gradient is {self.gradient_norm:.3g}{where}"
 

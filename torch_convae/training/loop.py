@@ -35,8 +35,10 @@ from .reporting import bar, proof_of, results_of, say, tell, why_over, write
 from .run import Run
 from .saving import Saver
 from .segments import Segment, in_training, segments_of
+from .stages import Stage
 from .state import moments_of, set_moments, set_weights, whole_weights_of
 from .tasks import Objective
+from .unclear import refuse_unclear
 
 SECONDS_BETWEEN_LOOKS = 2.0  # reading the loss waits for the device, so the progress bar does it rarely
 STEPS_BETWEEN_GOOD = 512  # checkpoints that the guard may go back to, at the ends of epochs: fast steps want few
@@ -72,6 +74,7 @@ class Trainer:
 
     def train(self, phases: Sequence[Phase]) -> dict[str, dict[str, Any]]:
         """Every phase that is not done yet; the figures of each by name."""
+        refuse_unclear([phase.stage for phase in phases])
         refuse_too_few(self.splits, self.run.ranks.count)
         self.peak = Peak(self.run.device)
         self.saver = Saver(self.folder, self.models, self.splits, self.run, self.weights)
@@ -112,7 +115,7 @@ class Trainer:
         self.progress.next_phase()
         if self.progress.phase < len(phases) and phases[self.progress.phase].model is not phase.model:
             self.position.watch = Watch()  # another network: what was usual says nothing
-        if self.progress.phase == len(phases) or not phases[self.progress.phase].stage.keep_optimizer:
+        if self.progress.phase == len(phases) or not phases[self.progress.phase].stage.goes_on_from(phase.stage):
             self.position.moments = {}
         self._save(good=True)
         self._leave_if_asked()
@@ -247,16 +250,18 @@ class Trainer:
         while (spike := self.position.watch.look()) is not None:
             if self.guard != "report" or not math.isfinite(spike.loss):
                 raise Jump(spike)
-            self.progress.spikes.append({"stage": self.active.stage.name if self.active else "", **self._event(spike)})
+            self.progress.spikes.append(self._event(spike, self.active.stage if self.active else None))
             tell(self.progress.spikes[-1], "goes on as if nothing had been")
 
-    def _event(self, spike: Spike) -> dict[str, Any]:
+    def _event(self, spike: Spike, stage: Stage | None) -> dict[str, Any]:
         groups = [group.name for group in self.active.segment.groups] if self.active else []
-        return {"epoch": self.progress.epoch + 1, **asdict(spike), "text": spike.describe(groups)}
+        epoch = min(self.progress.epoch + 1, stage.epochs) if stage else self.progress.epoch + 1
+        named = {"stage": stage.name if stage else "", "epoch": epoch}
+        return named | asdict(spike) | {"text": spike.describe(groups)}
 
     def _go_back(self, phase: Phase, spike: Spike) -> None:
         """Back to the last good checkpoint and on at a lower rate; once a stage, and only where the guard is to."""
-        event = {"stage": phase.stage.name, **self._event(spike)}
+        event = self._event(spike, phase.stage)
         before = self.progress.spikes
         again = any(each["stage"] == phase.stage.name for each in before)
         self.active = None
@@ -295,7 +300,7 @@ class Trainer:
                 self.measured[name] = evaluate(work.phase, work.splits.measured[name], self.run, work.splits.batch_size)
         figures, _ = self.measured[name]
         # The last step may have spoilt what the one before measured.
-        self._refuse_infinite(figures["loss"])
+        self._refuse_infinite(figures["loss"], name)
         return {f"{name}_{figure}": value for figure, value in figures.items()}
 
     def _averaged(self) -> dict[str, Tensor]:
@@ -310,9 +315,10 @@ class Trainer:
             set_weights(self.models, self.position.best.weights)
             self.measured.clear()
 
-    def _refuse_infinite(self, loss: float) -> None:
+    def _refuse_infinite(self, loss: float, split: str = "") -> None:
         if not math.isfinite(loss):
-            raise Jump(Spike(self.position.watch.steps, loss, math.nan, math.nan, None))
+            sound = all(bool(tensor.isfinite().all()) for tensor in whole_weights_of(self.models).values())
+            raise Jump(Spike(self.position.watch.steps, loss, math.nan, math.nan, None, split if sound else ""))
 
     def _finish(self, phase: Phase) -> None:
         """The figures of a stage that is through, and its pictures."""

@@ -42,6 +42,8 @@ def write(line: str) -> None:
 def why_over(event: Mapping[str, Any], stage: Stage, again: bool) -> str:
     """Why a run ends in the middle, and what to do."""
     back = ", again after the run went back" if again else ""
+    if event["split"]:
+        back += f". See that all numbers of {event['split']} are finite"
     return (
         f"The loss of stage {stage.name} {event['text']}, in epoch {event['epoch']}{back}. All up to the last good "
         f"checkpoint is kept; start over with a smaller --lr than {stage.lr:g} and --fresh."

@@ -39,7 +39,8 @@ class Stage:
     `release` frees more of the network later, or at other rates: what several patterns match belongs to the last
     of them. The rate of what is released rises in a straight line over `warmup` steps. Gradients whose norm, all
     together, is above `clip` are scaled down to it. With `keep_optimizer` the optimizer goes on with what it knows
-    of what trained before, at the start of the stage and at each release; without, it begins anew.
+    of what trained before, at the start of the stage and at each release; without, it begins anew, as it does
+    behind a stage with another optimizer.
     """
 
     name: str
@@ -61,6 +62,10 @@ class Stage:
     def releases(self) -> tuple[Release, ...]:
         """What `train` releases at the start, and all of `release`."""
         return (Release(self.train, 0, 1.0, self.batch_statistics), *self.release)
+
+    def goes_on_from(self, before: Stage) -> bool:
+        """Whether its optimizer takes over what that of another stage knows: one of another kind knows other things."""
+        return self.keep_optimizer and self.optimizer == before.optimizer
 
     def rate(self, done: float) -> float:
         """The learning rate when this share of the stage is done."""
