@@ -48,7 +48,8 @@ class Source(Mapping[str, Array]):
     file holds one; it is data and never becomes an object. `undecided` says what the file leaves open
     without which no load would be right, and what decides it. `flattened` are the maps by which the
     reader has put the rows of an old file's layers into Keras 3's order, `cudnn` the recurrent layers that
-    were CuDNN's, which computes in one way only. `parts` are the files that it is made of where `path` is
+    were CuDNN's, which computes in one way only, `unsure` the layers whose one role is the usual of two that it may
+    be. `parts` are the files that it is made of where `path` is
     not the only one.
     """
 
@@ -65,6 +66,7 @@ class Source(Mapping[str, Array]):
     undecided: str | None = None
     flattened: Mapping[str, Shape] = field(default_factory=dict)
     cudnn: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
     parts: tuple[Path, ...] = ()
 
     def __getitem__(self, key: str) -> Array:
@@ -139,6 +141,11 @@ def split(key: str) -> tuple[str, str]:
     """A key as layer and role: "encoder/conv/kernel" is ("encoder/conv", "kernel")."""
     layer, _, role = key.rpartition("/")
     return layer, role
+
+
+def key_of(layer: str, role: str) -> str:
+    """The key of a layer's weight; a lone layer's, and a model's own, has no name in front."""
+    return f"{layer}/{role}" if layer else role
 
 
 def from_arrays(arrays: Mapping[str, Array]) -> Source:

@@ -13,12 +13,13 @@ from .flattening.flatten import OF_ROWS, maps_of
 from .layers.convolved import as_convolution, as_linear
 from .layers.directions import half_of
 from .layers.layouts import KINDS, RECURRENT, Layout, kind_of_torch_weight, kind_of_weights
+from .layers.lookalikes import lookalike
 from .layers.normalised import transform_of
 from .layers.transform import Transform, identity
 from .matching.inside import Model, model_with_names
 from .naming import names
 from .options import Options, shortened
-from .source import Source, split
+from .source import Source, key_of, split
 from .torch_files import from_state_dict
 
 VECTORS = frozenset({"BatchNormalization", "LayerNormalization", "PReLU"})
@@ -169,14 +170,20 @@ def _model(source: Source, scheme: names.Scheme, kinds: Mapping[str, str], optio
 
 
 def _kind(source: Source, layer: str, options: Options) -> str:
-    if options.skips([layer]):
+    said = source.kinds.get(layer)
+    shapes = {
+        role: shape for role, shape in source.layers[layer].items() if not options.skips([key_of(layer, role), layer])
+    }
+    if not shapes:
         return kind_of_weights(source.layers[layer], None) or ""
-    shapes, said = source.layers[layer], source.kinds.get(layer)
+    if reason := lookalike(source, layer, said or "", options.skips):
+        raise BridgeError(f"{source.name}: {reason}")
     known = said is None or said in KINDS or said in WRAPPERS
     kind = kind_of_weights(shapes, None if said in WRAPPERS else said) if known else None
     if kind is None:
         what = said or f"a layer with {', '.join(shapes)}"
         raise BridgeError(
-            f"{source.name}: {layer} is {what}, which is not known here. Leave it out with skip {layer!r}."
+            f"{source.name}: {layer or 'the model'} is {what}, which is not known here. Leave it out with skip "
+            f"{layer or next(iter(shapes))!r}."
         )
     return kind

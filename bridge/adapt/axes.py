@@ -9,7 +9,7 @@ from math import prod
 
 from ..errors import BridgeError
 from ..naming.names import auto_prefix
-from ..source import Array, Shape, Source
+from ..source import Array, Shape, Source, key_of
 
 Axes = tuple[int, ...]
 
@@ -42,11 +42,6 @@ BY_ROLE = {"pointwise_kernel": LAST, "depthwise_kernel": DEPTHWISE}
 WEIGHTS = ("pointwise_kernel", "depthwise_kernel", "kernel", "weight")  # the first that a layer has
 OTHERS = ("bias", "recurrent_kernel")
 _PERHAPS_TRANSPOSED = re.compile(r"(?<![a-z])up|trans|deconv|tconv", re.IGNORECASE)
-
-
-def key_of(layer: str, role: str) -> str:
-    """The key of a layer's weight; a lone layer's has no name in front."""
-    return f"{layer}/{role}" if layer else role
 
 
 def shapes_of(source: Source, layer: str) -> dict[str, Shape]:

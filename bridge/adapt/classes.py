@@ -11,8 +11,8 @@ import numpy as np
 
 from ..errors import BridgeError
 from ..options import shortened
-from ..source import Array, Source, Stored
-from .axes import TRANSPOSED, key_of
+from ..source import Array, Source, Stored, key_of
+from .axes import TRANSPOSED
 from .change import Entry, computed, configured, with_config
 from .class_names import NewClasses, Parts, parts_of
 from .head import activation_of, head_of

@@ -9,8 +9,8 @@ from math import prod
 from ..architecture import KerasLayer
 from ..errors import BridgeError
 from ..options import unmatched
-from ..source import Shape, Source
-from .axes import TRANSPOSED, key_of, kind_of, shapes_of, weight_of
+from ..source import Shape, Source, key_of
+from .axes import TRANSPOSED, kind_of, shapes_of, weight_of
 from .change import described
 
 CONVOLUTIONS = frozenset(

@@ -13,8 +13,8 @@ from ..layers.epsilon import default_epsilon
 from ..layers.layouts import kind_of_torch_weight
 from ..naming import names
 from ..options import shortened
-from ..source import Array, Source, Stored, split
-from .axes import Outputs, key_of, outputs
+from ..source import Array, Source, Stored, key_of, split
+from .axes import Outputs, outputs
 from .change import Entry, computed, configured, rounded, with_config
 from .following import Pairs, followed, widths
 

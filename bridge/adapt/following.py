@@ -11,8 +11,8 @@ from typing import Any
 from ..architecture import KerasLayer
 from ..errors import BridgeError
 from ..naming.names import auto_prefix
-from ..source import Source
-from .axes import KERAS, key_of, outputs, shapes_of
+from ..source import Source, key_of
+from .axes import KERAS, outputs, shapes_of
 from .change import described
 
 # Keras's names and PyTorch's.

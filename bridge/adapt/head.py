@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..architecture import walk
 from ..errors import BridgeError
 from ..options import shortened, unmatched
-from ..source import Source
-from .axes import DEPTHWISE, Outputs, counts, key_of, kind_of, outputs
+from ..source import Source, key_of
+from .axes import DEPTHWISE, Outputs, counts, kind_of, outputs
 from .change import described
 
 # An activation, and what may stand between a head and it.

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import one_line
 from ..plan import table
-from ..source import Source
+from ..source import Source, key_of
 
 
 def describe(source: Source) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def describe(source: Source) -> dict[str, Any]:
                 "weights": {
                     role: {
                         "shape": list(shape),
-                        "dtype": source.stored[f"{layer}/{role}" if layer else role].dtype,
+                        "dtype": source.stored[key_of(layer, role)].dtype,
                     }
                     for role, shape in shapes.items()
                 },

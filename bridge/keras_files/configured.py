@@ -9,15 +9,21 @@ from typing import Any
 from .saved import CELLS, LAYERS
 from .variables import snake
 
+_KERAS = ("keras", "tf_keras", "tensorflow")  # modules of Keras's own layers
+
 
 @dataclass(frozen=True)
 class Configured:
-    """A layer as the configuration has it, and the layers in it by their place in the file, in the model's order."""
+    """A layer as the configuration has it, and the layers in it by their place in the file, in the model's order.
+
+    `own` is whether its class is the user's own, whatever it is called.
+    """
 
     name: str
     kind: str
     config: Mapping[str, Any]
     parts: Mapping[str, Configured]
+    own: bool = False
 
 
 def configured(model: Mapping[str, Any] | None) -> Configured | None:
@@ -34,7 +40,8 @@ def _configured(entry: Mapping[str, Any]) -> Configured:
     name = str(entry.get("name") or config.get("name") or "")
     lists = ((LAYERS, config.get("layers")), (CELLS, config.get("cells")))
     parts = {local: _configured(inner) for within, entries in lists for local, inner in _counted(within, entries)}
-    return Configured(name, kind, config, parts | dict(_wrapped(kind, config)))
+    own = ">" in str(entry.get("registered_name")) or not str(entry.get("module") or "keras").startswith(_KERAS)
+    return Configured(name, kind, config, parts | dict(_wrapped(kind, config)), own)
 
 
 def _counted(within: str, entries: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .. import architecture
@@ -13,7 +13,9 @@ from ..source import Source, Stored
 from . import json_data, old_arrays
 from .halves import is_model, with_sides
 from .spelling import spell
+from .variables import QUANTISED, quantised
 
+TOP_LEVEL = "top_level_model_weights"  # what a model has beside its layers
 MOST_COMPARISONS = 50_000_000  # of names in the file with names in its configuration
 LONGEST_NAMES = 64 << 20  # of all layers together, each with the names of those it is in
 
@@ -135,12 +137,28 @@ def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> tuple[dict[
         outer = layer.rpartition("/")[0]  # of a layer that is listed by itself
         models |= dict.fromkeys([layer] if is_model(layer, names, spelled) else [outer] if outer else [], "Functional")
         spelled = with_sides(layer, names, spelled, shapes, {**kinds, **models})
+        scales = any(each.role.endswith("_scale") for each in spelled)
         for each, tensor in zip(spelled, tensors.values(), strict=True):
+            if scales and tensor.dtype in QUANTISED:
+                raise BridgeError(quantised(f"{file.path}: layer {shown(layer)}", tensor.dtype))
             key = "/".join(part for part in (layer, each.inner, each.role) if part)
             if key in stored:
                 raise BridgeError(f"{file.path}: two weights are both called {shown(key)}.")
             stored[key] = tensor
-    return stored, models
+    return stored | _of_the_model(file, weights, stored), models
+
+
+def _of_the_model(file: File, weights: Group, others: Collection[str]) -> dict[str, Stored]:
+    """What a model that is a class has beside its layers, under the last part of each name."""
+    if TOP_LEVEL not in weights.groups:
+        return {}
+    found: dict[str, Stored] = {}
+    for path, tensor in _tensors(file, weights, TOP_LEVEL).items():
+        name = path.rpartition("/")[2].removesuffix(":0")
+        if name in found or name in others:
+            raise BridgeError(f"{file.path}: two weights are both called {shown(name)}.")
+        found[name] = tensor
+    return found
 
 
 def _tensors(file: File, weights: Group, layer: str) -> dict[str, Stored]:

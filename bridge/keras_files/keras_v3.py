@@ -9,17 +9,17 @@ from typing import Any
 
 from ..errors import BridgeError
 from ..hdf5 import LARGEST, File, Group, open_file, refuse_more, shown
-from ..source import Source, Stored
+from ..options import shortened
+from ..source import Source, Stored, key_of
 from . import archive, json_data
 from .configured import configured
 from .saved import LAYERS, VARIABLES, saved
 from .saved_layers import SavedLayer, layers
-from .variables import ROLES, USUAL, doubtful, roles
+from .variables import QUANTISED, ROLES, SCALED_AND_CENTERED, SPECTRAL, USUAL, doubtful, quantised, roles
 
 CONFIG, METADATA, WEIGHTS, PICKLED = "config.json", "metadata.json", "model.weights.h5", "model.weights.npz"
 MOST_SHARDS = 1000
 LONGEST_NAMES = 64 << 20  # of all layers together
-QUANTISED = frozenset({"int8", "uint8"})
 
 # What is said of where layer names come from, the surest first.
 NAMES = (
@@ -169,6 +169,7 @@ def _source(
         keras_version=version,
         architecture=config if said else None,
         kinds=_kinds(found),
+        unsure=frozenset(layer.path for layer in found if _is_unsure(layer)),
         notes=(*_notes(found), *(() if said else (order,))),
     )
     if not source:
@@ -200,7 +201,9 @@ def _stored(found: Sequence[SavedLayer], path: Path) -> dict[str, Stored]:
     stored: dict[str, Stored] = {}
     for layer in found:
         for role, tensor in zip(_roles(layer, path), layer.arrays, strict=True):
-            key = f"{layer.path}/{role}" if layer.path else role
+            if layer.kind == SPECTRAL and role == "kernel":
+                continue  # that of the layer inside, which holds it, too
+            key = key_of(layer.path, role)
             if key in stored:
                 raise BridgeError(f"{path}: two weights are both called {shown(key)}. Give each layer its own name.")
             stored[key] = tensor
@@ -218,11 +221,8 @@ def _roles(layer: SavedLayer, path: Path) -> tuple[str, ...]:
     where = f"{path}: layer {shown(layer.path)}"
     for role, tensor in zip(said, layer.arrays, strict=True):
         if tensor.dtype in QUANTISED and (layer.kind in ROLES or not role.startswith("param_")):
-            raise BridgeError(
-                f"{where} is quantised: it holds {tensor.dtype} steps, not the weights. "
-                "Save the model before it is quantised."
-            )
-    if found is None and layer.config is not None:
+            raise BridgeError(quantised(where, tensor.dtype))
+    if found is None and layer.config is not None and not layer.own:
         raise BridgeError(
             f"{where} holds {len(shapes)} arrays, which are not those of the {layer.kind} that the "
             "configuration has. Give the configuration of this model, or save it before it is quantised."
@@ -230,12 +230,26 @@ def _roles(layer: SavedLayer, path: Path) -> tuple[str, ...]:
     return said
 
 
+def _is_own(layer: SavedLayer) -> bool:
+    """Whether it is of a class of the user's own that has the name, and as many weights, of one of Keras's."""
+    if not layer.own or not layer.arrays or layer.kind not in {*ROLES, *SCALED_AND_CENTERED}:
+        return False
+    return roles(layer.kind, [tensor.shape for tensor in layer.arrays], layer.config) is not None
+
+
+def _is_unsure(layer: SavedLayer) -> bool:
+    return doubtful(layer.kind, [tensor.shape for tensor in layer.arrays], layer.config)
+
+
 def _notes(found: Sequence[SavedLayer]) -> Iterator[str]:
     named = [layer.origin for layer in found if layer.arrays and layer.path]
     yield NAMES[max(named, default=0)]
-    unsure = [each for each in found if doubtful(each.kind, [tensor.shape for tensor in each.arrays], each.config)]
+    if own := [each for each in found if _is_own(each)]:
+        paths = shortened([f"{each.path} ({each.kind})" for each in own])
+        yield f"{paths}: the class is not Keras's but one of that name, whose weights are taken to be in Keras's order."
+    unsure = [each for each in found if _is_unsure(each)]
     for kind in dict.fromkeys(each.kind for each in unsure):
         role = USUAL[str(kind)]
-        paths = [each.path for each in unsure if each.kind == kind]
-        few = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-        yield (f"{few} ({kind}): one of gamma and beta is there and the file does not say which; it is read as {role}.")
+        paths = shortened([each.path for each in unsure if each.kind == kind], 3)
+        one = "one of gamma and beta is there and the file does not say which"
+        yield f"{paths} ({kind}): {one}; it is read as {role}."

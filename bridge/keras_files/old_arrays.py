@@ -14,7 +14,7 @@ from ..errors import BridgeError
 from ..layers.beside import Said
 from ..naming.auto_names import auto_prefix
 from ..options import shortened
-from ..source import Shape, Stored, split
+from ..source import Shape, Stored, key_of, split
 from . import old_flatten, old_kernels, old_orderings, old_recurrent
 from .changes import changed
 from .old_kernels import Layers, Tensors, shapes_of
@@ -143,7 +143,7 @@ def _by_layer(stored: Mapping[str, Stored]) -> dict[str, dict[str, Stored]]:
 
 
 def _by_key(found: Layers) -> dict[str, Stored]:
-    return {f"{layer}/{role}": tensor for layer, tensors in found.items() for role, tensor in tensors.items()}
+    return {key_of(layer, role): tensor for layer, tensors in found.items() for role, tensor in tensors.items()}
 
 
 def _named(found: Layers) -> dict[str, str]:

@@ -33,6 +33,7 @@ class SavedLayer:
     """A layer under its path of names. `kind` and `config` are None where nothing tells.
 
     `names` are those its arrays have in the file, "0", "1", ... but for a layer that saves them in its own way.
+    `own` is whether the class is the user's own.
     """
 
     path: str
@@ -41,6 +42,7 @@ class SavedLayer:
     names: tuple[str, ...]
     arrays: tuple[Stored, ...]
     origin: int
+    own: bool = False
 
 
 def layers(model: Saved, said: Configured | None, path: Path, keras_2: bool = False) -> Iterator[SavedLayer]:
@@ -89,7 +91,8 @@ def _sure(owner: Saved, said: Configured, keras_2: bool) -> Mapping[str, Configu
 def _layer(path: str, part: Saved, said: Configured | None, origin: int) -> SavedLayer:
     arrays = tuple(variable.stored for variable in part.variables.values())
     config = said.config if said else None
-    return SavedLayer(path, _kind(part, said), config, tuple(part.variables), arrays, origin)
+    own = said is not None and said.own
+    return SavedLayer(path, _kind(part, said), config, tuple(part.variables), arrays, origin, own)
 
 
 def _name(part: Saved, said: Configured | None, of_attention: bool) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from ..source import Shape
 from .spelling import roles_by_shape
 
+SPECTRAL = "SpectralNormalization"
 # A layer without its last roles (use_bias=False) has so many arrays fewer.
 _ORDERS = {
     "kernel bias": "Dense EinsumDense Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose "
@@ -20,7 +21,8 @@ _ORDERS = {
     "alpha": "PReLU",
     "mean variance count": "Normalization",
     "scale": "RMSNormalization AdditiveAttention",
-    "kernel vector_u": "SpectralNormalization",
+    "kernel vector_u": SPECTRAL,
+    "scale concat_score_weight": "Attention",
 }
 ROLES = {kind: tuple(roles.split()) for roles, kinds in _ORDERS.items() for kind in kinds.split()}
 
@@ -41,6 +43,14 @@ _OWNERS = (
 
 
 PUBLIC_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}  # where the class's own name is another
+
+
+QUANTISED = frozenset({"int8", "uint8"})
+
+
+def quantised(where: str, dtype: str) -> str:
+    """Why a layer of that type of numbers is not read."""
+    return f"{where} is quantised: it holds {dtype} steps, not the weights. Save the model before it is quantised."
 
 
 def snake(name: str) -> str:

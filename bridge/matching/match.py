@@ -14,6 +14,7 @@ from ..errors import BridgeError
 from ..flattening.flatten import OF_ROWS, doubts
 from ..keras_files.old_arrays import told
 from ..layers.layouts import KINDS, Layout, kind_of_weights
+from ..layers.lookalikes import lookalike
 from ..layers.normalised import transform_of
 from ..layers.recurrent import refusal
 from ..layers.transform import Transform, identity
@@ -142,7 +143,8 @@ def _refuse_other_kind(sides: Sides, key: str, kind: str, place: Place) -> None:
             f"{sides.source.name}: {layer} is a {named} layer, but {place.module} is {type(part).__name__}, which "
             f"takes {' or '.join(place.kinds)}. Keep its initial values with skip {layer!r}."
         )
-    if reason := refusal(sides.source, layer, kind, part):
+    reason = refusal(sides.source, layer, kind, part) or lookalike(sides.source, layer, kind, sides.options.skips)
+    if reason:
         raise BridgeError(f"{sides.source.name}: {reason}")
 
 

@@ -29,10 +29,13 @@ def notes_on(source: Source, module: nn.Module, places: Mapping[str, Place], kin
     targets: dict[str, list[str]] = {}
     for layer, place in places.items():
         kind, part = kinds.get(layer, place.kinds[0]), module.get_submodule(place.module)
+        found: Iterator[str] = iter(())
         if kind in NORMALISATIONS:
             found = _normalisation(source, layer, kind, part)
-        else:
-            found = _recurrent(source, layer, kind, part) if kind in RECURRENT else iter(())
+        elif kind in RECURRENT:
+            found = _recurrent(source, layer, kind, part)
+        elif source.kinds.get(layer) == "EinsumDense" and not config_of(source, layer).get("equation"):
+            found = iter(["the weights of an EinsumDense, and the file does not say that it computes what Dense does."])
         for text in found:
             targets.setdefault(text, []).append(place.module)
     return [f"{_several(names)} {text}" for text, names in targets.items()]
@@ -54,8 +57,8 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
         yield f"eps={own:g}; {usual} {default:g} and this file does not say."
     if kind == "LayerNormalization" and open_order(source, layer, source.layers[layer]):
         yield "one size along both of its axes, and nothing tells whether channels come first; they are taken to."
-    if kind == "BatchNormalization":
-        yield from _other_axis(source, layer, config.get("axis", -1))
+    if kind in ("BatchNormalization", "LayerNormalization") and (places := other_axis(source, layer)):
+        yield f"a number for each channel, the file's for {places}: right only where the module turns the axes."
     momentum, mine = config.get("momentum"), getattr(part, "momentum", None)
     if isinstance(momentum, (int, float)) and mine is not None and abs(mine - (1 - momentum)) > 1e-9:
         yield f"momentum={mine:g}; the file's is {1 - momentum:g} as PyTorch counts it: only training differs."
@@ -66,14 +69,14 @@ def _normalisation(source: Source, layer: str, kind: str, part: nn.Module) -> It
         yield f"{own_groups} groups; this file does not say how many."
 
 
-def _other_axis(source: Source, layer: str, axis: object) -> Iterator[str]:
+def other_axis(source: Source, layer: str) -> str:
     """Rows or columns normalised in the place of channels: an axis=1 that was meant for channels first, say."""
+    axis = config_of(source, layer).get("axis", -1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
     if not isinstance(axis, int) or axis not in (1, 2) or any(map(channels_first, source.configs.values())):
-        return
+        return ""
     rank = ranks_of(source).get(layer)
-    if rank is not None and axis != rank - 1:
-        yield f"a number for each channel, the file's for each place along axis {axis} of {rank}: outputs differ."
+    return "" if rank is None or axis == rank - 1 else f"each place along axis {axis} of {rank}"
 
 
 def _recurrent(source: Source, layer: str, kind: str, part: nn.Module) -> Iterator[str]:

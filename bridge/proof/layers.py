@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..layers.layouts import KINDS, Layout
+from ..matching.notes import NORMALISATIONS, other_axis
 from ..matching.slots import tensor_of
 from ..plan import Copy
 from ..source import Array, Source
@@ -21,6 +22,7 @@ from .trials import TRIALS, order_remark
 from .windows import container_remark, misfit, padding_remark
 
 LEFT_OUT = "left out by skip"
+UNSURE = "one of gamma and beta is there, and the file does not say which"
 ROUNDING = 1e-5  # what a forward that computes in float32 may lose, relative to the largest output
 
 
@@ -46,9 +48,12 @@ def prove(layer: Layer, source: Source, module: nn.Module, epsilon: float | None
         return compare(f"there is no reference for {layer.kind}")
     case = case_of(layer, source, module, weights, epsilon)
     try:
-        return _computed(layer, case, module, source, tolerance)
+        proof = _computed(layer, case, module, source, tolerance)
     except Unanswered as error:
-        return compare(f"it does not run alone ({error})")
+        proof = compare(f"it does not run alone ({error})")
+    if proof.verdict == "same" and layer.name in source.unsure:
+        return replace(proof, verdict="not proved", reason=UNSURE)
+    return proof
 
 
 def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, tolerance: float) -> Proof:
@@ -73,7 +78,9 @@ def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, toler
     done = "; ".join(dict.fromkeys(copy.how for copy in layer.copies if copy.how))
     less = f"but no closer than float32: {other}" if other else ""
     after = f"after: {done}" if done else ""
-    remarks = filter(None, [less, padding_remark(case, how), container_remark(case), order_remark(case), after])
+    places = other_axis(source, layer.name) if layer.kind in NORMALISATIONS else ""
+    axes = f"but Keras normalises {places}: right only where the module turns the axes" if places else ""
+    remarks = filter(None, [less, axes, padding_remark(case, how), container_remark(case), order_remark(case), after])
     return replace(proof, verdict="same", reason="; ".join(remarks))
 
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from torch import Tensor
 
+OF_THE_MODEL = "top_level_model_weights"  # where Keras keeps what a model has beside its layers
 LIMIT = 64512  # bytes of an attribute; HDF5 has no more room, and Keras splits a longer list
 
 # A writer has to say which Keras wrote the file, lest a loader takes it for one of Keras 1.
@@ -16,15 +17,16 @@ WRITTEN_AS = {"keras_version": b"2.15.0", "backend": b"tensorflow"}
 
 
 def content(layers: Mapping[str, Mapping[str, Tensor]]) -> memoryview:
-    """A whole file in memory: HDF5 does not survive a full disk. `layers` are {layer: {"inner/role": array}}."""
+    """A whole file in memory: HDF5 does not survive a full disk. `layers` are
+    {layer: {"inner/role": array}}, with "" for the model itself."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        _list(file, "layer_names", list(layers))
+        _list(file, "layer_names", [layer for layer in layers if layer])
         for name, value in WRITTEN_AS.items():
             file.attrs[name] = value
         for layer, weights in layers.items():
-            group = file.require_group(layer)
-            paths = [f"{layer}/{weight}:0" for weight in weights]
+            group = file.require_group(layer or OF_THE_MODEL)
+            paths = [f"{layer or OF_THE_MODEL}/{weight}:0" for weight in weights]
             _list(group, "weight_names", paths)
             for path, tensor in zip(paths, weights.values(), strict=True):
                 group[path] = tensor.numpy()
