@@ -245,6 +245,7 @@ def _untold(flat: Flat, layer: str, side: _Side, values: int) -> str:
         what = f"{layer} gives {values} values for a map, as it seems, and the file does not say of which shape."
     form = whole or NAMES.get(len(flat.shape), "(height, width, channels)")
     beside = "" if whole or side.option != "flatten" else ", ((height, width, channels), 10) beside 10 other values"
+    said = f"{what} Say it with {side.option}={{{layer!r}: {form}}}{beside}, or None where they stay in Keras's order."
     if flat.mixed and side.option == "flatten":
-        beside += ", with unflatten for Dense layers whose outputs are added to the map's"
-    return f"{what} Say it with {side.option}={{{layer!r}: {form}}}{beside}, or None where they stay in Keras's order."
+        said += " A Dense layer whose outputs are added to the map's needs unflatten as well."
+    return said

@@ -17,8 +17,10 @@ WRITTEN_AS = {"keras_version": b"2.15.0", "backend": b"tensorflow"}
 
 
 def content(layers: Mapping[str, Mapping[str, Tensor]]) -> memoryview:
-    """A whole file in memory: HDF5 does not survive a full disk. `layers` are
-    {layer: {"inner/role": array}}, with "" for the model itself."""
+    """A whole file in memory: HDF5 does not survive a full disk.
+
+    `layers` are {layer: {"inner/role": array}}, with "" for what the model has beside its layers.
+    """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         _list(file, "layer_names", [layer for layer in layers if layer])
