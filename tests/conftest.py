@@ -19,6 +19,7 @@ from torch import nn
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RTOL, ATOL = 1e-4, 1e-5
 
+LONG = frozenset({"test_readme.py", "test_ranks.py", "test_kills.py"})
 VGG16_FILE = DATA / "vgg16" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 CAMVID_IMAGE = DATA / "camvid" / "val" / "images"
 
@@ -27,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Digits and bits are those of the CPU, also where there is a GPU: tests of one are asked for by `-m gpu`."""
     if "gpu" not in config.option.markexpr:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files whose tests take longest come first, so that at the end no worker waits for another's."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture

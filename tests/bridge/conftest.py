@@ -68,6 +68,7 @@ for line in sys.stdin:
     if not child:
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        os.chdir(order["folder"])  # where modules are found, too: `-c` has the working folder in front, as `-m` has
         signal.alarm(60)
         code = 1
         try:
@@ -120,13 +121,13 @@ def _server() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def bridge_cli(_server: subprocess.Popen[str], tmp_path: Path) -> Callable[..., Answer]:
-    """Runs `python -m bridge` with these arguments, in the repository's root."""
+    """Runs `python -m bridge` with these arguments, in the repository's root or another folder."""
 
-    def run(*arguments: object) -> Answer:
+    def run(*arguments: object, folder: Path = ROOT) -> Answer:
         assert _server.stdin is not None
         assert _server.stdout is not None
         out, err = tmp_path / ".out", tmp_path / ".err"
-        order = {"arguments": [str(argument) for argument in arguments], "out": str(out), "err": str(err)}
+        order = {"arguments": list(map(str, arguments)), "folder": str(folder), "out": str(out), "err": str(err)}
         _server.stdin.write(json.dumps(order) + "\n")
         _server.stdin.flush()
         answer = Answer(int(_server.stdout.readline()), out.read_text(), err.read_text())

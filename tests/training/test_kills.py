@@ -62,7 +62,7 @@ def test_a_run_killed_at_some_of_its_file_operations_comes_to_the_same_bits(
     trained: Train, same: Callable[..., bool], tmp_path: Path, operations: int
 ) -> None:
     assert operations > 100
-    same_after_kills(trained, same, tmp_path, list(range(3, operations, operations // 7)))
+    same_after_kills(trained, same, tmp_path, list(range(3, operations, operations // 4)))
 
 
 @pytest.mark.slow

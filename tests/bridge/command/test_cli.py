@@ -1,9 +1,6 @@
 """The command line: what inspect and plan print, which modules --into takes, and one clear line for a wrong call."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +36,6 @@ def into(tmp_path: Path) -> str:
     return "mine:net"
 
 
-def run_here(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command as a user types it, in a folder of the user's."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bridge", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_inspect_shows_every_weight_in_the_models_order(file: Path, bridge_cli: Any) -> None:
     answer = bridge_cli("inspect", file)
     assert (answer.code, answer.err) == (0, "")
@@ -67,12 +57,12 @@ def test_inspect_json_is_for_programs(file: Path, bridge_cli: Any) -> None:
     assert given["layers"][0]["weights"]["kernel"] == {"shape": [3, 3, 1, 4], "dtype": "float32"}
 
 
-def test_plan_shows_what_a_load_would_do(file: Path, into: str, tmp_path: Path) -> None:
-    shown = run_here(tmp_path, "plan", file, "--into", into)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.splitlines()[0] == "made.h5 -> Module: 8 copied, 0 skipped, 2 untouched"
+def test_plan_shows_what_a_load_would_do(file: Path, into: str, tmp_path: Path, bridge_cli: Any) -> None:
+    shown = bridge_cli("plan", file, "--into", into, folder=tmp_path)
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.splitlines()[0] == "made.h5 -> Module: 8 copied, 0 skipped, 2 untouched"
     options = ["--skip", "fc/bias", "--rename", "conv=conv", "--flatten", "fc=none", "--json"]
-    given = json.loads(run_here(tmp_path, "plan", file, "--into", into, *options).stdout)
+    given = json.loads(bridge_cli("plan", file, "--into", into, *options, folder=tmp_path).out)
     assert [copy["target"] for copy in given["copied"]][:2] == ["conv.weight", "conv.bias"]
     assert given["skipped"] == [{"source": "fc/bias", "reason": "left out by skip"}]
     assert [entry["target"] for entry in given["untouched"]] == ["fc.bias", "more.weight", "more.bias"]
@@ -81,10 +71,10 @@ def test_plan_shows_what_a_load_would_do(file: Path, into: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("factory", ["mine:ready", "mine:Space.inner"])
 def test_into_takes_a_module_or_an_attribute_of_an_attribute(
-    factory: str, file: Path, into: str, tmp_path: Path
+    factory: str, file: Path, into: str, tmp_path: Path, bridge_cli: Any
 ) -> None:
-    done = run_here(tmp_path, "plan", file, "--into", factory)
-    assert (done.returncode, done.stdout.splitlines()[0].split(":")[1]) == (0, " 8 copied, 0 skipped, 2 untouched")
+    done = bridge_cli("plan", file, "--into", factory, folder=tmp_path)
+    assert (done.code, done.out.splitlines()[0].split(":")[1]) == (0, " 8 copied, 0 skipped, 2 untouched")
     assert into
 
 
@@ -119,12 +109,10 @@ def test_an_into_that_makes_no_module_is_one_line(
         assert "Traceback" not in err
 
 
-def test_shapes_that_do_not_fit_are_one_line_and_code_2(file: Path, into: str, tmp_path: Path) -> None:
-    done = run_here(tmp_path, "plan", file, "--into", into.replace("net", "large"))
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert (
-        "conv/kernel is (3, 3, 1, 4) in Keras order, (4, 1, 3, 3) in PyTorch order, but conv.weight is" in done.stderr
-    )
+def test_shapes_that_do_not_fit_are_one_line_and_code_2(file: Path, into: str, tmp_path: Path, bridge_cli: Any) -> None:
+    done = bridge_cli("plan", file, "--into", into.replace("net", "large"), folder=tmp_path)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "conv/kernel is (3, 3, 1, 4) in Keras order, (4, 1, 3, 3) in PyTorch order, but conv.weight is" in done.err
 
 
 CALLS: dict[str, tuple[list[str], str]] = {
@@ -160,7 +148,7 @@ def test_the_version_and_the_help_are_given(bridge_cli: Any) -> None:
     assert all(option in text.out for option in ("--into", "--prefix", "--rename", "--skip", "--strict", "--flatten"))
 
 
-def test_into_takes_plain_arguments(file: Path, tmp_path: Path) -> None:
+def test_into_takes_plain_arguments(file: Path, tmp_path: Path, bridge_cli: Any) -> None:
     (tmp_path / "sized.py").write_text(
         "from torch import nn\n"
         "def net(channels, *, bias):\n"
@@ -168,8 +156,8 @@ def test_into_takes_plain_arguments(file: Path, tmp_path: Path) -> None:
         "    net.conv = nn.Conv2d(1, channels, 3, bias=bias)\n"
         "    return net\n"
     )
-    shown = run_here(tmp_path, "plan", file, "--into", "sized:net(4, bias=False)", "--json")
-    assert [copy["source"] for copy in json.loads(shown.stdout)["copied"]] == ["conv/kernel"]
-    refused = run_here(tmp_path, "plan", file, "--into", "sized:net(__import__('os').getpid())")
-    assert refused.returncode == 2
-    assert "write plain values in the brackets" in refused.stderr
+    shown = bridge_cli("plan", file, "--into", "sized:net(4, bias=False)", "--json", folder=tmp_path)
+    assert [copy["source"] for copy in json.loads(shown.out)["copied"]] == ["conv/kernel"]
+    refused = bridge_cli("plan", file, "--into", "sized:net(__import__('os').getpid())", folder=tmp_path)
+    assert refused.code == 2
+    assert "write plain values in the brackets" in refused.err
