@@ -12,10 +12,15 @@ from ..source import Array, Shape, Stored
 
 def changed(tensor: Stored, shape: Shape, change: Callable[[Array], Array], how: str) -> Stored:
     """The tensor as `change` makes it, which gives it this shape."""
+
+    def fetch() -> Array:
+        with np.errstate(over="ignore"):  # what is too large to square or to add up is infinite, as verify says
+            return np.asarray(change(tensor.fetch()).reshape(shape), order="C")
+
     return replace(
         tensor,
         shape=shape,
-        fetch=lambda: np.asarray(change(tensor.fetch()).reshape(shape), order="C"),
+        fetch=fetch,
         how=", ".join(each for each in (tensor.how, how) if each),
     )
 

@@ -398,3 +398,12 @@ def test_no_array_gets_lost_and_no_number_changes_whatever_a_file_holds(
 
 def numbers_in(arrays: Arrays) -> list[float]:
     return sorted(number for array in arrays.values() for number in array.ravel().tolist())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_deviation_without_a_square_is_infinite_and_warns_of_nothing(stored_of: Any) -> None:
+    """Only a damaged file has one, and what is infinite is never proved."""
+    weights = {"bn/gamma": np.ones(2), "bn/beta": np.ones(2), "bn/moving_mean": np.ones(2)}
+    stored = stored_of({**weights, "bn/moving_variance": np.array([1e30, 2], np.float32)})
+    modern = old_arrays.modern(stored, version="1.0.5", backend=None, kinds={}, kernels="tf")
+    np.testing.assert_array_equal(modern.stored["bn/moving_variance"].fetch(), [np.inf, 4])
