@@ -48,9 +48,9 @@ class Source(Mapping[str, Array]):
     file holds one; it is data and never becomes an object. `undecided` says what the file leaves open
     without which no load would be right, and what decides it. `flattened` are the maps by which the
     reader has put the rows of an old file's layers into Keras 3's order, `cudnn` the recurrent layers that
-    were CuDNN's, which computes in one way only, `unsure` the layers whose one role is the usual of two that it may
-    be. `parts` are the files that it is made of where `path` is
-    not the only one.
+    were CuDNN's, which computes in one way only, `unsure` the layers whose one role is the usual of two that
+    it may be, `twins` the second places of weights that a file holds twice. `parts` are the files that it is
+    made of where `path` is not the only one.
     """
 
     stored: Mapping[str, Stored]
@@ -67,6 +67,7 @@ class Source(Mapping[str, Array]):
     flattened: Mapping[str, Shape] = field(default_factory=dict)
     cudnn: frozenset[str] = frozenset()
     unsure: frozenset[str] = frozenset()
+    twins: Mapping[str, Stored] = field(default_factory=dict)
     parts: tuple[Path, ...] = ()
 
     def __getitem__(self, key: str) -> Array:

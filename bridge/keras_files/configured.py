@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .saved import CELLS, LAYERS
-from .variables import snake
-
-_KERAS = ("keras", "tf_keras", "tensorflow")  # modules of Keras's own layers
+from .variables import is_own, snake
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ def _configured(entry: Mapping[str, Any]) -> Configured:
     name = str(entry.get("name") or config.get("name") or "")
     lists = ((LAYERS, config.get("layers")), (CELLS, config.get("cells")))
     parts = {local: _configured(inner) for within, entries in lists for local, inner in _counted(within, entries)}
-    own = ">" in str(entry.get("registered_name")) or not str(entry.get("module") or "keras").startswith(_KERAS)
-    return Configured(name, kind, config, parts | dict(_wrapped(kind, config)), own)
+    return Configured(name, kind, config, parts | dict(_wrapped(kind, config)), is_own(entry))
 
 
 def _counted(within: str, entries: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .. import architecture
@@ -43,6 +43,8 @@ def read(
     version = _attribute("keras_version", weights, file.root) or "1"
     backend = _attribute("backend", weights, file.root)
     stored, models = _stored(file, weights, kinds)
+    own, twins = _of_the_model(file, weights, stored)
+    stored |= own
     if not stored:
         raise BridgeError(f"{file.path} is a Keras file without any weights: its layers are {_few(names)}.")
     try:
@@ -70,6 +72,7 @@ def read(
         undecided=modern.undecided,
         flattened=modern.flattened,
         cudnn=modern.cudnn,
+        twins=twins,
     ).recognised()
 
 
@@ -145,20 +148,28 @@ def _stored(file: File, weights: Group, kinds: Mapping[str, str]) -> tuple[dict[
             if key in stored:
                 raise BridgeError(f"{file.path}: two weights are both called {shown(key)}.")
             stored[key] = tensor
-    return stored | _of_the_model(file, weights, stored), models
+    return stored, models
 
 
-def _of_the_model(file: File, weights: Group, others: Collection[str]) -> dict[str, Stored]:
-    """What a model that is a class has beside its layers, under the last part of each name."""
-    if TOP_LEVEL not in weights.groups:
-        return {}
+def _of_the_model(
+    file: File, weights: Group, others: Mapping[str, Stored]
+) -> tuple[dict[str, Stored], dict[str, Stored]]:
+    """What a model that is a class has beside its layers, under the last part of each name, and twins of `others`.
+
+    A weight of a layer that the model has as an attribute, too, is there a second time, under its whole name.
+    """
     found: dict[str, Stored] = {}
-    for path, tensor in _tensors(file, weights, TOP_LEVEL).items():
-        name = path.rpartition("/")[2].removesuffix(":0")
-        if name in found or name in others:
-            raise BridgeError(f"{file.path}: two weights are both called {shown(name)}.")
-        found[name] = tensor
-    return found
+    twins: dict[str, Stored] = {}
+    for path, tensor in (_tensors(file, weights, TOP_LEVEL) if TOP_LEVEL in weights.groups else {}).items():
+        whole = path.removesuffix(":0").partition("/")[2]
+        name = whole.rpartition("/")[2] or path.removesuffix(":0")
+        if whole in others and others[whole].shape == tensor.shape:
+            twins[whole] = tensor
+        elif name in found or name in others:
+            raise BridgeError(f"{file.path}: two weights are both called {shown(name)}. Give each a name of its own.")
+        else:
+            found[name] = tensor
+    return found, twins
 
 
 def _tensors(file: File, weights: Group, layer: str) -> dict[str, Stored]:

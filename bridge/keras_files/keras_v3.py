@@ -162,13 +162,15 @@ def _source(
     order = ORDER if all(part.local.startswith(f"{LAYERS}/") for part in model.parts) else ATTRIBUTES
     writer = version or (config or {}).get("keras_version")  # which model.to_json() of Keras 2 says
     found = _bounded(layers(model, said, path, keras_2=str(writer).startswith("2.")), path)
+    stored = _stored(found, path)
     source = Source(
-        _stored(found, path),
+        stored,
         format=form,
         path=path,
         keras_version=version,
         architecture=config if said else None,
         kinds=_kinds(found),
+        twins=_twins(found, stored),
         unsure=frozenset(layer.path for layer in found if _is_unsure(layer)),
         notes=(*_notes(found), *(() if said else (order,))),
     )
@@ -202,12 +204,24 @@ def _stored(found: Sequence[SavedLayer], path: Path) -> dict[str, Stored]:
     for layer in found:
         for role, tensor in zip(_roles(layer, path), layer.arrays, strict=True):
             if layer.kind == SPECTRAL and role == "kernel":
-                continue  # that of the layer inside, which holds it, too
+                continue  # that of the layer inside, which holds it, too: a twin
             key = key_of(layer.path, role)
             if key in stored:
                 raise BridgeError(f"{path}: two weights are both called {shown(key)}. Give each layer its own name.")
             stored[key] = tensor
     return stored
+
+
+def _twins(found: Sequence[SavedLayer], stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The kernels that stand in a wrapper, too, by the keys that they have in the layer inside."""
+    twins = {}
+    for layer in (layer for layer in found if layer.kind == SPECTRAL and layer.arrays):
+        inside = [
+            key for key in stored if key.startswith(f"{layer.path}/") and key.endswith(("/kernel", "/embeddings"))
+        ]
+        if len(inside) == 1 and stored[inside[0]].shape == layer.arrays[0].shape:
+            twins[inside[0]] = layer.arrays[0]
+    return twins
 
 
 def _roles(layer: SavedLayer, path: Path) -> tuple[str, ...]:

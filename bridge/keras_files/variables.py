@@ -95,9 +95,15 @@ def doubtful(kind: str | None, shapes: Sequence[Shape], config: Mapping[str, Any
     return rest is not None and config is None and len(shapes) == len(rest) + 1
 
 
+def is_own(entry: Mapping[str, Any]) -> bool:
+    """Whether a layer of a configuration is of a class of the user's own, whatever it is called."""
+    module = str(entry.get("module") or "keras")
+    return ">" in str(entry.get("registered_name")) or not module.startswith(("keras", "tf_keras", "tensorflow"))
+
+
 def _of_cell(config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     cell = (config or {}).get("cell")
-    found = cell.get("config") if isinstance(cell, dict) else None
+    found = cell.get("config") if isinstance(cell, dict) and not is_own(cell) else None
     return found if isinstance(found, dict) else None
 
 

@@ -167,7 +167,7 @@ def _no_counterpart(sides: Sides, key: str) -> str:
     layer, role = split(sides.current[key])
     path = sides.paths.get(layer)
     if path is None:
-        return f"the module has no layer {layer}"
+        return f"the module has no layer {layer}" if layer else f"the module has no {role} of its own"
     return f"the module's {path.replace('/', '.')} takes no {role}"
 
 
@@ -223,7 +223,8 @@ def _unknown_kind(sides: Sides) -> str | None:
 
 def _nothing_matches(source: Source, module: nn.Module, where: Places) -> str:
     ours = list(dict.fromkeys(slot.layer.replace("/", ".") for slot in where.slots))
-    text = f"{source.name} has nothing for {type(module).__name__}: the source holds {shortened(list(source.layers))}; "
+    theirs = shortened([layer for layer in source.layers if layer])
+    text = f"{source.name} has nothing for {type(module).__name__}: the source holds {theirs}; "
     text += f"the module has {shortened(ours) or 'no parameters'}. "
     for path, part in module.named_modules():
         if path and any(name in source.layers for name, _ in part.named_children()):

@@ -73,10 +73,11 @@ def other_axis(source: Source, layer: str) -> str:
     """Rows or columns normalised in the place of channels: an axis=1 that was meant for channels first, say."""
     axis = config_of(source, layer).get("axis", -1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-    if not isinstance(axis, int) or axis not in (1, 2) or any(map(channels_first, source.configs.values())):
+    last = not isinstance(axis, int) or axis == -1 or axis > 2
+    if last or any(map(channels_first, source.configs.values())):
         return ""
     rank = ranks_of(source).get(layer)
-    return "" if rank is None or axis == rank - 1 else f"each place along axis {axis} of {rank}"
+    return "" if rank is None or axis % rank == rank - 1 else f"each place along axis {axis % rank} of {rank}"
 
 
 def _recurrent(source: Source, layer: str, kind: str, part: nn.Module) -> Iterator[str]:

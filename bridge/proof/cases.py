@@ -13,7 +13,7 @@ from torch import nn
 from ..layers.beside import Map
 from ..layers.epsilon import MODERN, default_epsilon
 from ..layers.layouts import RECURRENT
-from ..layers.recurrent import computed_by_layer, computed_by_module, config_of, usual_gates
+from ..layers.recurrent import OURS, computed_by_layer, computed_by_module, config_of, usual_gates
 from ..matching.notes import NORMALISATIONS
 from ..matching.pairing import kind_of_layer
 from ..matching.slots import Place, places, tensor_of
@@ -134,9 +134,14 @@ def _config(layer: Layer, source: Source, part: nn.Module, epsilon: float | None
 
 
 def _usual(layer: Layer, source: Source, part: nn.Module) -> dict[str, Any]:
-    """What a recurrent layer computes where the file does not say: as the module does, with the gates of its Keras."""
+    """What a recurrent layer computes where the file does not say: as the module was built for it.
+
+    torch's own modules have sigmoid gates for want of others, and Keras had others once.
+    """
     own = computed_by_module(part)
-    return own | _known({"recurrent_activation": usual_gates(source, layer.name, layer.kind)})
+    if not isinstance(part, OURS):
+        own |= _known({"recurrent_activation": usual_gates(source, layer.name, layer.kind)})
+    return own
 
 
 def _known(said: Mapping[str, Any]) -> dict[str, Any]:

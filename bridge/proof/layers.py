@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..layers.layouts import KINDS, Layout
+from ..layers.layouts import KINDS, RECURRENT, Layout
+from ..layers.recurrent import computed_by_module, of_its_time, says_gates, usual_gates
 from ..matching.notes import NORMALISATIONS, other_axis
 from ..matching.slots import tensor_of
 from ..plan import Copy
@@ -51,9 +52,19 @@ def prove(layer: Layer, source: Source, module: nn.Module, epsilon: float | None
         proof = _computed(layer, case, module, source, tolerance)
     except Unanswered as error:
         proof = compare(f"it does not run alone ({error})")
-    if proof.verdict == "same" and layer.name in source.unsure:
-        return replace(proof, verdict="not proved", reason=UNSURE)
+    doubt = UNSURE if layer.name in source.unsure else _other_gates(layer, source, module)
+    if proof.verdict == "same" and doubt:
+        return replace(proof, verdict="not proved", reason=doubt)
     return proof
+
+
+def _other_gates(layer: Layer, source: Source, module: nn.Module) -> str:
+    """That a module was built with other gates than those of its Keras, where the file says nothing of them."""
+    if layer.kind not in RECURRENT or says_gates(source, layer.name, layer.kind):
+        return ""
+    mine = computed_by_module(module.get_submodule(layer.module))["recurrent_activation"]
+    usual = usual_gates(source, layer.name, layer.kind)
+    return "" if usual in (None, mine) else f"its gates are {mine}; {of_its_time(source, layer.name, layer.kind)}"
 
 
 def _computed(layer: Layer, case: Case, module: nn.Module, source: Source, tolerance: float) -> Proof:

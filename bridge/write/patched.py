@@ -60,13 +60,13 @@ def _changes(like: Source, arrays: Mapping[str, Tensor]) -> Changes:
     """What changes, in the file's order; of tied weights, which lie in one place, the last."""
     found: dict[int, tuple[int, str, Tensor]] = {}
     for key, tensor in arrays.items():
-        region = like.stored[key].region
-        if region is None:
-            raise BridgeError(
-                f"{like.name} keeps {key} compressed or in the manner of an old Keras. Load and save it with today's "
-                f"Keras, and write like that file."
-            )
-        found[region[0]] = (*region, tensor)
+        for stored in (like.stored[key], *([like.twins[key]] if key in like.twins else [])):
+            if stored.region is None:
+                raise BridgeError(
+                    f"{like.name} keeps {key} compressed or in the manner of an old Keras. Load and save it with "
+                    f"today's Keras, and write like that file."
+                )
+            found[stored.region[0]] = (*stored.region, tensor)
     return [found[offset] for offset in sorted(found)]
 
 

@@ -336,3 +336,53 @@ def test_one_changed_bit_of_a_file_of_ours_is_found(ending: str, written_by_kera
         back.write_bytes(damaged)
         with pytest.raises(bridge.BridgeError, match=r"SHA-256 differs|damaged"):
             bridge.load(Network(), back, flatten=MAP)
+
+
+def test_a_weight_that_a_file_holds_twice_is_written_twice(
+    keras: Any, randomised: Any, saved: Any, tmp_path: Path
+) -> None:
+    """Keras reads both places, and the second one last: what a layer's owner has as an attribute of its own."""
+
+    class Tied(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = keras.layers.Embedding(9, 4, name="words")
+
+        def build(self, shape: Any) -> None:
+            self.words.build(shape)
+            self.tied = self.words.embeddings
+
+        def call(self, x: Any) -> Any:
+            return self.words(x) @ keras.ops.transpose(self.tied)
+
+    model = Tied()
+    model(np.zeros((1, 3), np.int32))
+    path = saved(randomised(model), weights_only=True)
+    module = nn.ModuleDict({"words": nn.Embedding(9, 4)})
+    bridge.load(module, path, strict=True)
+    with torch.no_grad():
+        module["words"].weight.normal_()
+    model.load_weights(bridge.save(module, tmp_path / "back.h5", like=path))
+    assert torch.equal(model.words.embeddings.value.detach(), module["words"].weight)
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+@pytest.mark.parametrize("form", [".weights.h5", ".keras"])
+def test_the_kernel_in_a_spectral_normalization_is_that_of_the_layer_inside(
+    form: str, keras: Any, randomised: Any, tmp_path: Path
+) -> None:
+    layers = keras.layers
+    wrapped = layers.SpectralNormalization(layers.Dense(3, name="d"), name="s")
+    model = randomised(keras.Sequential([layers.Input((4,)), wrapped]))
+    path, back = tmp_path / f"m{form}", tmp_path / f"back{form}"
+    model.save(path) if form == ".keras" else model.save_weights(path)
+    module = nn.ModuleDict({"s": nn.ModuleDict({"d": nn.Linear(4, 3)})})
+    bridge.load(module, path)
+    with torch.no_grad():
+        module["s"]["d"].weight.normal_()
+    bridge.save(module, back, like=path, skip="*/vector_u")
+    again = keras.models.load_model(back) if form == ".keras" else model
+    if form != ".keras":
+        model.load_weights(back)
+    assert torch.equal(again.layers[-1].layer.kernel.value.detach().T, module["s"]["d"].weight)
+    assert np.array_equal(bridge.read(back).twins["s/d/kernel"].fetch(), bridge.read(back)["s/d/kernel"])

@@ -169,3 +169,21 @@ def test_what_a_model_has_beside_its_layers_is_in_every_format(
     model.tau.assign(3.0)
     model.load_weights(again)
     assert float(model.tau.value.detach()) == 1.0
+
+
+def test_a_cell_of_the_users_own_has_the_weights_that_it_has(keras: Any, save: Callable[..., Path]) -> None:
+    """Its configuration is that of the class it was made from, which has a bias."""
+
+    @keras.saving.register_keras_serializable("mine")
+    class Plain(keras.layers.SimpleRNNCell):  # type: ignore[misc]
+        def build(self, shape: Any) -> None:
+            self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+            self.recurrent_kernel = self.add_weight(shape=(self.units, self.units), name="recurrent_kernel")
+
+        def call(self, x: Any, states: Any, training: bool = False) -> Any:  # noqa: ARG002
+            state = keras.ops.tanh(x @ self.kernel + states[0] @ self.recurrent_kernel)
+            return state, [state]
+
+    layers = [keras.layers.RNN(Plain(3), name="r"), keras.layers.Dense(2, name="head")]
+    source = read(save(keras.Sequential([keras.layers.Input((5, 4)), *layers]), "keras"))
+    assert sorted(source) == ["head/bias", "head/kernel", "r/kernel", "r/recurrent_kernel"]
