@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from adapted_models import described, given, rebuilt, same
 from torch import nn
 
 import bridge
@@ -18,33 +19,6 @@ from bridge.source import Source, Stored
 
 Draw = Callable[..., np.ndarray]
 Save = Callable[..., Path]
-
-
-def rebuilt(keras: Any, source: Source) -> Any:
-    """The Keras model of the source's architecture, with the source's arrays; every one of them has its place."""
-    model = keras.models.model_from_json(json.dumps(source.architecture))
-    for key in source:
-        *path, role = key.split("/")
-        layer = model
-        for name in path:
-            layer = layer.get_layer(name)
-        next(weight for weight in layer.weights if weight.name == role).assign(source[key])
-    assert len(model.weights) == len(source)
-    return model
-
-
-def described(path: Path, model: Any) -> Source:
-    """The file with the architecture as a .keras file words it, which is what Keras builds from."""
-    return replace(bridge.read(path), architecture=json.loads(model.to_json()))
-
-
-def given(model: Any, images: np.ndarray) -> np.ndarray:
-    return np.asarray(model(images, training=False).detach().numpy())
-
-
-def same(one: np.ndarray, other: np.ndarray) -> None:
-    assert np.abs(other).max() > 1e-3
-    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def plain(keras: Any, channels: int = 3) -> Any:

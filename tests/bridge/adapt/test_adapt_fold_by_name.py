@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from adapted_models import weights
 from torch import nn
 
 import bridge
@@ -14,24 +15,6 @@ from bridge.source import Source
 
 Draw = Callable[..., np.ndarray]
 Save = Callable[..., Path]
-ROLES = ("gamma", "beta", "moving_mean", "moving_variance")
-
-
-def given(model: Any, images: np.ndarray) -> np.ndarray:
-    return np.asarray(model(images, training=False).detach().numpy())
-
-
-def weights(numbers: Draw, *layers: tuple[str, int], given: int = 3) -> Source:
-    """A weights-only source: convolutions (name, outputs), and normalisations, whose names hold bn, norm or "/n"."""
-    arrays: dict[str, np.ndarray] = {}
-    for name, width in layers:
-        if any(word in name for word in ("bn", "norm")):
-            arrays |= {f"{name}/{role}": np.abs(numbers(width)) + 0.5 for role in ROLES}
-            arrays[f"{name}/moving_mean"] *= -1
-        else:
-            arrays |= {f"{name}/kernel": numbers(3, 3, given, width)}
-            given = width
-    return bridge.apply.source_of(arrays)
 
 
 def pairs(source: Source, **more: Any) -> dict[str, str]:
