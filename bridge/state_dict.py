@@ -176,7 +176,7 @@ def _kind(source: Source, layer: str, options: Options) -> str:
     }
     if not shapes:
         return kind_of_weights(source.layers[layer], None) or ""
-    if reason := lookalike(source, layer, said or "", options.skips):
+    if reason := lookalike(source, layer, shapes, said or ""):
         raise BridgeError(f"{source.name}: {reason}")
     known = said is None or said in KINDS or said in WRAPPERS
     kind = kind_of_weights(shapes, None if said in WRAPPERS else said) if known else None

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import BridgeError
 from ..hdf5 import LARGEST, File, Group, open_file, refuse_more, shown
 from ..options import shortened
-from ..source import Source, Stored, key_of
+from ..source import Source, Stored, key_of, split
 from . import archive, json_data
 from .configured import configured
 from .saved import LAYERS, VARIABLES, saved
@@ -214,18 +214,18 @@ def _stored(found: Sequence[SavedLayer], path: Path) -> dict[str, Stored]:
 
 def _twins(found: Sequence[SavedLayer], stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """The kernels that stand in a wrapper, too, by the keys that they have in the layer inside."""
+    doubled = {layer.path: layer.arrays[0] for layer in found if layer.kind == SPECTRAL and layer.arrays}
     twins = {}
-    for layer in (layer for layer in found if layer.kind == SPECTRAL and layer.arrays):
-        inside = [
-            key for key in stored if key.startswith(f"{layer.path}/") and key.endswith(("/kernel", "/embeddings"))
-        ]
-        if len(inside) == 1 and stored[inside[0]].shape == layer.arrays[0].shape:
-            twins[inside[0]] = layer.arrays[0]
+    for key in stored:
+        inner, role = split(key)
+        twin = doubled.get(split(inner)[0])
+        if twin is not None and role in ("kernel", "embeddings") and twin.shape == stored[key].shape:
+            twins[key] = twin
     return twins
 
 
 def _roles(layer: SavedLayer, path: Path) -> tuple[str, ...]:
-    shapes = [tensor.shape for tensor in layer.arrays]
+    shapes = layer.shapes
     if not all(name.isdecimal() for name in layer.names):  # a layer of the user's own that names them
         return layer.names
     if not layer.path:  # the model's own, of which nothing is known
@@ -248,11 +248,11 @@ def _is_own(layer: SavedLayer) -> bool:
     """Whether it is of a class of the user's own that has the name, and as many weights, of one of Keras's."""
     if not layer.own or not layer.arrays or layer.kind not in {*ROLES, *SCALED_AND_CENTERED}:
         return False
-    return roles(layer.kind, [tensor.shape for tensor in layer.arrays], layer.config) is not None
+    return roles(layer.kind, layer.shapes, layer.config) is not None
 
 
 def _is_unsure(layer: SavedLayer) -> bool:
-    return doubtful(layer.kind, [tensor.shape for tensor in layer.arrays], layer.config)
+    return doubtful(layer.kind, layer.shapes, layer.config)
 
 
 def _notes(found: Sequence[SavedLayer]) -> Iterator[str]:

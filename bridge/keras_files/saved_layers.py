@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import BridgeError
 from ..hdf5 import shown
 from ..layers.directions import BIDIRECTIONAL, SIDES, sided
-from ..source import Stored
+from ..source import Shape, Stored
 from .configured import Configured
 from .saved import CELLS, LAYERS, Saved
 from .variables import kind_of, ranked, recurrent_kind
@@ -43,6 +43,11 @@ class SavedLayer:
     arrays: tuple[Stored, ...]
     origin: int
     own: bool = False
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Those of its arrays."""
+        return tuple(array.shape for array in self.arrays)
 
 
 def layers(model: Saved, said: Configured | None, path: Path, keras_2: bool = False) -> Iterator[SavedLayer]:

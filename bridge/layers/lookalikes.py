@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from ..source import Source, key_of
+from ..source import Source
 from .recurrent import config_of
 
 LORA = re.compile(r"lora_\w+_[ab]")  # what Keras keeps beside a kernel or embeddings, to be multiplied and added
 _OVER_LAST = re.compile(r"(?P<before>(\.\.\.)?\w*)(?P<given>\w),(?P=given)(?P<out>\w)->(?P<same>(\.\.\.)?\w*)(?P=out)")
 
 
-def lookalike(source: Source, layer: str, kind: str, skipped: Callable[[Iterable[str]], bool]) -> str | None:
-    """Why a layer's weights alone would not compute what it does, with the way out; None where they do.
-
-    `skipped` tells whether one of these names is left out.
-    """
+def lookalike(source: Source, layer: str, roles: Iterable[str], kind: str) -> str | None:
+    """Why these weights of a layer alone would not compute what it does, with the way out; None where they do."""
     config = config_of(source, layer)
-    adapters = [key_of(layer, role) for role in source.layers[layer] if LORA.fullmatch(role)]
-    if any(not skipped((key, layer)) for key in adapters):
+    if any(map(LORA.fullmatch, roles)):
         return (
             f"{layer} has LoRA adapters beside its weights, which have to be added to them. Save the model as "
             f".keras or .weights.h5, where they are, or load it as it was before them with skip '*/lora_*'."

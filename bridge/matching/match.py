@@ -135,7 +135,7 @@ def _copies_of(sides: Sides, key: str) -> Iterator[Copy]:
 
 
 def _refuse_other_kind(sides: Sides, key: str, kind: str, place: Place) -> None:
-    layer = split(key)[0]
+    layer, role = split(key)
     named = sides.source.kinds.get(layer)
     part = sides.module.get_submodule(place.module)
     if named in KINDS and named not in place.kinds:
@@ -143,7 +143,7 @@ def _refuse_other_kind(sides: Sides, key: str, kind: str, place: Place) -> None:
             f"{sides.source.name}: {layer} is a {named} layer, but {place.module} is {type(part).__name__}, which "
             f"takes {' or '.join(place.kinds)}. Keep its initial values with skip {layer!r}."
         )
-    reason = refusal(sides.source, layer, kind, part) or lookalike(sides.source, layer, kind, sides.options.skips)
+    reason = refusal(sides.source, layer, kind, part) or lookalike(sides.source, layer, [role], kind)
     if reason:
         raise BridgeError(f"{sides.source.name}: {reason}")
 

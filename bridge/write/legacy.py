@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 from torch import Tensor
 
-OF_THE_MODEL = "top_level_model_weights"  # where Keras keeps what a model has beside its layers
+from ..keras_files.keras_h5 import TOP_LEVEL
+
 LIMIT = 64512  # bytes of an attribute; HDF5 has no more room, and Keras splits a longer list
 
 # A writer has to say which Keras wrote the file, lest a loader takes it for one of Keras 1.
@@ -27,8 +28,8 @@ def content(layers: Mapping[str, Mapping[str, Tensor]]) -> memoryview:
         for name, value in WRITTEN_AS.items():
             file.attrs[name] = value
         for layer, weights in layers.items():
-            group = file.require_group(layer or OF_THE_MODEL)
-            paths = [f"{layer or OF_THE_MODEL}/{weight}:0" for weight in weights]
+            group = file.require_group(layer or TOP_LEVEL)
+            paths = [f"{layer or TOP_LEVEL}/{weight}:0" for weight in weights]
             _list(group, "weight_names", paths)
             for path, tensor in zip(paths, weights.values(), strict=True):
                 group[path] = tensor.numpy()
